@@ -1,0 +1,101 @@
+"""The facts of a machine and its libraries that may change bits, and how two sets of them differ.
+
+No host names and no times: two machines that should agree must give equal facts. Loads no torch; a
+worker adds what only torch knows.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeGuard
+
+LIBRARIES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "pyarrow",
+    "safetensors",
+    "reprobatch",
+)
+STEERING = (
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "GLIBC_TUNABLES",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+_INSTRUCTIONS = re.compile(r"avx.*|fma|f16c|sse4_[12]|amx.*|bmi[12]|asimd.*|sve.*|bf16|i8mm")
+
+
+def collect(variables: dict[str, str], torch_facts: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The facts, as plain JSON values.
+
+    ``variables`` is the process's environment, of which only those that steer numerics are kept;
+    ``torch_facts`` is what :func:`reprobatch.worker.torch_facts` reads.
+    """
+    model, instructions = cpu()
+    return {
+        "os": platform.system(),
+        "libc": "-".join(platform.libc_ver()),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "cpu": model,
+        "instructions": instructions,
+        "libraries": {name: _version(name) for name in LIBRARIES},
+        "variables": {name: variables[name] for name in STEERING if name in variables},
+        "torch": torch_facts or {},
+    }
+
+
+def cpu(path: Path = Path("/proc/cpuinfo")) -> tuple[str, list[str]]:
+    """The CPU's model name, and those of its instruction sets that numerical kernels choose by."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return platform.processor() or "unknown", []
+    fields = dict(re.findall(r"^(model name|flags|Features|CPU implementer)\s*:\s*(.*)$", text, re.MULTILINE))
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
+    return fields.get("model name", "unknown"), sorted({f for f in flags if _INSTRUCTIONS.fullmatch(f)})
+
+
+def explain(here: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
+    """What differs between two environments, a line a fact: ``cpu: EPYC, recorded: Xeon``."""
+    found: list[str] = []
+    for key in sorted(here.keys() | recorded.keys()):
+        mine, theirs = here.get(key), recorded.get(key)
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            found += [f"{key}.{line}" for line in explain(mine, theirs)]
+        elif mine == theirs:
+            continue
+        elif _are_words(mine) and _are_words(theirs) and set(mine) != set(theirs):
+            extra, lacking = sorted(set(mine) - set(theirs)), sorted(set(theirs) - set(mine))
+            found.append(f"{key}: also {' '.join(extra) or 'none'}, lacking {' '.join(lacking) or 'none'}")
+        else:
+            found.append(f"{key}: {_shown(mine)}, recorded: {_shown(theirs)}")
+    return found
+
+
+def _are_words(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

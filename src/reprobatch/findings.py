@@ -1,0 +1,69 @@
+"""What pydantic found wrong with a job, in one line of plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from reprobatch import canonical
+from reprobatch.errors import suggestion
+
+_EXPECTED = {
+    "string_type": "expected text",
+    "string_too_short": "expected text that is not empty",
+    "int_type": "expected a whole number",
+    "float_type": "expected a number",
+    "list_type": "expected a list",
+    "dict_type": "expected a mapping",
+    "model_type": "expected a mapping",
+    "greater_than_equal": "expected a number of at least {ge}",
+    "less_than_equal": "expected a number of at most {le}",
+    "literal_error": "expected {expected}",
+}
+
+
+def in_a_line(error: ValidationError, cls: type[BaseModel], patterns: Mapping[str, str]) -> str:
+    """The first finding, and how many more there are; ``patterns`` says each pattern in words.
+
+    Unknown keys go first: a mistyped key is also a missing one.
+    """
+    details = sorted(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return _finding(details[0], cls, patterns) + more
+
+
+def _finding(found: Any, cls: type[BaseModel], patterns: Mapping[str, str]) -> str:
+    location, kind = found["loc"], found["type"]
+    name = ".".join(str(part) for part in location)
+    if kind == "extra_forbidden":
+        known = _known_keys(cls, location[:-1])
+        hint = suggestion(str(location[-1]), known) or (f" (known: {', '.join(known)})" if known else "")
+        return f"unknown key '{name}'{hint}"
+    if kind == "missing":
+        return f"missing key '{name}'"
+    value = found["input"]
+    context = {key: f"{bound:g}" if isinstance(bound, float) else bound for key, bound in found.get("ctx", {}).items()}
+    if kind == "value_error":
+        message = str(context["error"])
+    elif kind == "string_pattern_mismatch":
+        message = patterns[context["pattern"]]
+    else:
+        message = _EXPECTED[kind].format(**context) if kind in _EXPECTED else found["msg"]
+    if not isinstance(value, dict | BaseModel):
+        message += f", found {canonical.shown(value)}"
+    if kind == "string_type" and isinstance(value, int | float):
+        message += "; put it in quotes"
+    return f"{name}: {message}" if name else message
+
+
+def _known_keys(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    model: Any = cls
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if model is None:
+            return []
+    return list(model.model_fields)

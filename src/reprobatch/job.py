@@ -1,0 +1,303 @@
+"""The job: what to generate, as a person writes it and as it is kept.
+
+``Job`` is the YAML file, validated. ``ResolvedJob`` is the same with everything that decides the bits
+pinned: the model's digest, the hub commit, the item file's SHA-256, the pipeline's class. Its canonical
+JSON is ``job.json``, and that text's SHA-256 is the *job digest*. No path of one machine is in it.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from reprobatch import canonical, findings, jobfile
+from reprobatch.errors import JobError
+
+MAX_ITEMS = 2**32
+
+RESERVED_ARGUMENTS = {
+    "generator": "each slot gets its own CPU generator, seeded from the master seed",
+    "output_type": "set 'output' instead",
+    "return_dict": "the pipeline's own output class is read",
+    "batch_size": "set the job's own 'batch_size'",
+    "num_images_per_prompt": "one item is one output; use items.repeat",
+    "num_videos_per_prompt": "one item is one output; use items.repeat",
+    "num_waveforms_per_prompt": "one item is one output; use items.repeat",
+}
+_SEED = "seeds come from master_seed, or from a column 'seed' of the item file"
+RESERVED_COLUMNS = frozenset({"index", "batch", "slot", "dtype", "shape", "checksum", "latents", "pixels"})
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+_NAME = r"^[\w][\w.-]{0,99}$"
+_SCHEDULER = r"^[A-Za-z]\w*Scheduler$"
+_PATTERNS = {
+    _NAME: "expected up to 100 letters, digits and, after the first, any of _ . -",
+    _SCHEDULER: "expected the name of a diffusers scheduler class, such as DDIMScheduler",
+}
+_SHORTHANDS = {"pipeline.scheduler": "name", "determinism": "profile"}
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Scheduler(_Strict):
+    """A diffusers scheduler class, made ``from_config`` of the model's own, with ``config`` on top."""
+
+    name: str = Field(pattern=_SCHEDULER)
+    config: dict[str, JsonValue] = {}
+
+
+class Pipeline(_Strict):
+    """Which pipeline: model reference, revision for hub ids, dtype, scheduler."""
+
+    model: str = Field(min_length=1)
+    revision: str | None = Field(default=None, min_length=1)
+    dtype: Dtype = "float32"
+    scheduler: Scheduler | None = None
+
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Items(_Strict):
+    """Where items come from: a file of ``prompts`` (TXT, JSONL, CSV, Parquet) or a ``count``.
+
+    Every row is used ``repeat`` times in a row; a ``grid`` of call arguments multiplies that, its
+    first key slowest. ``batched`` names further arguments that the pipeline takes as lists,
+    ``metadata`` names columns that are kept in the dataset but not given to the pipeline.
+    """
+
+    prompts: str | None = Field(default=None, min_length=1)
+    count: int | None = Field(default=None, ge=1)
+    repeat: int = Field(default=1, ge=1)
+    grid: dict[str, list[JsonValue]] = {}
+    batched: list[str] = []
+    metadata: list[str] = []
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Items:
+        if (self.prompts is None) == (self.count is None):
+            raise ValueError("expected exactly one of 'prompts' (a file) and 'count'")
+        for name, values in self.grid.items():
+            _check_argument(name)
+            _check_axis(name, values)
+        return self
+
+
+class Workers(_Strict):
+    """What one worker takes: CPUs and GPUs (fractions allowed) and torch threads.
+
+    The thread count changes the bits, so it is the job's, never the machine's.
+    """
+
+    cpus: float = Field(default=1.0, ge=0)
+    gpus: float = Field(default=0.0, ge=0)
+    threads: int = Field(default=1, ge=1, le=1024)
+
+    @field_validator("cpus", "gpus")
+    @classmethod
+    def _placeable(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError("expected a fraction below 1 or a whole number, as Ray shares a CPU or GPU out")
+        return value
+
+
+class Determinism(_Strict):
+    """The settings profile, and cuBLAS's workspace (``:16:8`` is the diffusers guide's)."""
+
+    profile: Literal["strict", "portable"] = "strict"
+    cublas_workspace: Literal[":16:8", ":4096:8"] = ":16:8"
+
+
+class _Common(_Strict):
+    name: str = Field(pattern=_NAME)
+    master_seed: int = Field(ge=0)
+    call: dict[str, JsonValue] = {}
+    output: Literal["latent", "pixels"] = "latent"
+    batch_size: int = Field(ge=1, le=32767)
+    shard_size: int = Field(ge=1)
+    workers: Workers = Workers()
+    determinism: Determinism = Determinism()
+
+    @field_validator("determinism", mode="before")
+    @classmethod
+    def _profile(cls, value: Any) -> Any:
+        return {"profile": value} if isinstance(value, str) else value
+
+    @field_validator("call")
+    @classmethod
+    def _arguments(cls, call: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for name in call:
+            _check_argument(name)
+        return call
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> _Common:
+        below = self.shard_size - self.shard_size % self.batch_size
+        if below != self.shard_size:
+            near = f"{below} or {below + self.batch_size}" if below else f"{self.batch_size}"
+            raise ValueError(
+                f"shard_size {self.shard_size} must be a multiple of batch_size {self.batch_size}, so that "
+                f"batches do not depend on where shards end; use {near}"
+            )
+        return self
+
+
+class Job(_Common):
+    """A job as its author writes it; see ``jobs/`` for examples."""
+
+    pipeline: Pipeline
+    items: Items
+
+    @classmethod
+    def load(cls, path: Path | str, overrides: list[str] | None = None) -> Job:
+        """Read a job file (YAML 1.2) and lay ``key.sub=value`` overrides over it.
+
+        Raises :class:`JobError`, in one line, for a file that cannot be read, is no YAML, has a
+        duplicate or unknown key, or a value out of range.
+        """
+        data = jobfile.read(Path(path))
+        if isinstance(data, dict) and overrides:
+            data = jobfile.plain(data)
+            for override in overrides:
+                jobfile.override(data, override, _SHORTHANDS)
+        return cls.parse(data, str(path))
+
+    @classmethod
+    def parse(cls, data: Any, origin: str = "job") -> Job:
+        """Validate a plain dictionary; ``origin`` names it in errors."""
+        return _validated(cls, data, origin)
+
+
+class ItemSource(_Strict):
+    """The pinned item file: its name (no folder), format, SHA-256 and rows."""
+
+    name: str
+    format: Literal["txt", "jsonl", "csv", "parquet"]
+    sha256: str
+    rows: int
+
+
+class ResolvedPipeline(Pipeline):
+    """The pipeline, with its class and the digest of its weights."""
+
+    class_name: str
+    model_digest: str
+
+
+class GridAxis(_Strict):
+    """A call argument and the values it takes."""
+
+    name: str
+    values: list[JsonValue] = Field(min_length=1)
+
+
+class ResolvedItems(_Strict):
+    """The items, with their number, columns (name to type) and which of them vary within a batch.
+
+    The grid is a list, slowest axis first: its order says which item is which, and canonical JSON
+    keeps the order of lists only.
+    """
+
+    source: ItemSource | None
+    count: int = Field(ge=1, le=MAX_ITEMS)
+    repeat: int
+    grid: list[GridAxis]
+    columns: dict[str, str]
+    batched: list[str]
+    metadata: list[str]
+
+
+class ResolvedJob(_Common):
+    """A job in which everything that decides the bits is pinned; what ``job.json`` holds."""
+
+    format: Literal["reprobatch-job/1"] = "reprobatch-job/1"
+    seed_scheme: Literal["permute32-v1"] = "permute32-v1"
+    pipeline: ResolvedPipeline
+    items: ResolvedItems
+
+    @classmethod
+    def from_json(cls, text: str, origin: str = "job.json") -> ResolvedJob:
+        """Read ``job.json`` back; raises :class:`JobError` where it is none."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise JobError(f"{origin}: expected JSON, found other text ({error})") from None
+        return _validated(cls, data, origin)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return self.model_dump(mode="json")
+
+    @property
+    def canonical(self) -> str:
+        """Canonical JSON, without a newline at its end."""
+        return canonical.dumps(self.as_dict())
+
+    @cached_property
+    def digest(self) -> str:
+        """The job digest: SHA-256 of :attr:`canonical`, hex."""
+        return canonical.digest(self.as_dict())
+
+    @property
+    def column(self) -> str:
+        """Name of the dataset column that holds the output's bytes."""
+        return {"latent": "latents", "pixels": "pixels"}[self.output]
+
+    @property
+    def device(self) -> str:
+        """``cuda`` where a worker has GPUs, else ``cpu``."""
+        return "cuda" if self.workers.gpus else "cpu"
+
+
+def _check_argument(name: str) -> None:
+    if name in RESERVED_ARGUMENTS or name == "seed":
+        raise ValueError(f"'{name}' cannot be set here: {RESERVED_ARGUMENTS.get(name, _SEED)}")
+    if not name.isidentifier():
+        raise ValueError(f"expected the names of call arguments, found '{name}'")
+
+
+def _check_axis(name: str, values: list[JsonValue]) -> None:
+    if not values:
+        raise ValueError(f"grid.{name} is empty; give it at least one value")
+    kinds = {float if type(v) is int else type(v) for v in values}
+    if not kinds <= {float, bool, str}:
+        raise ValueError(f"grid.{name}: expected numbers, text or booleans, found {canonical.shown(values)}")
+    if len(kinds) > 1:
+        raise ValueError(f"grid.{name}: expected values of one type, found {canonical.shown(values)}")
+    long = [v for v in values if type(v) is int and not -(2**63) <= v < 2**63]
+    if long:
+        raise ValueError(f"grid.{name}: expected whole numbers of at most 64 bits, found {canonical.shown(long[0])}")
+
+
+def _validated(cls: type[_Model], data: Any, origin: str) -> _Model:
+    if not isinstance(data, dict):
+        raise JobError(f"{origin}: expected a mapping of keys such as 'name' and 'pipeline', found {_kind(data)}")
+    try:
+        return cls.model_validate(jobfile.plain(data))
+    except ValidationError as error:
+        raise JobError(f"{origin}: {findings.in_a_line(error, cls, _PATTERNS)}") from None
+    except JobError as error:
+        raise JobError(f"{origin}: {error}") from None
+
+
+def _kind(value: Any) -> str:
+    kinds = {list: "a list", str: "text", int: "a number", float: "a number", bool: "a boolean"}
+    return "nothing" if value is None else kinds.get(type(value), f"a {type(value).__name__}")

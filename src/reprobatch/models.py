@@ -1,0 +1,189 @@
+"""Where a model lies, and the digest of what it holds.
+
+A model reference is one of ``builtin:NAME`` (ships with the package), a folder, or a hub id with a
+revision. Whatever it is, it becomes a local folder and a digest over its bytes; the digest is part of
+the job, so that another model under the same name is another job. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from reprobatch.errors import DataError, JobError, suggestion
+
+INDEX = "model_index.json"
+SUFFIXES = (".json", ".safetensors", ".txt", ".model")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on this machine: its canonical reference, commit where it has one, folder and digest."""
+
+    reference: str
+    revision: str | None
+    folder: Path
+    digest: str
+
+
+def builtin_names() -> list[str]:
+    """Names that may follow ``builtin:``."""
+    return sorted(p.name for p in _builtin_root().iterdir() if (p / INDEX).is_file())
+
+
+def folder_digest(folder: Path | str) -> str:
+    """SHA-256 (hex) over what a pipeline folder holds.
+
+    The hash of the canonical JSON of ``{relative path: SHA-256 of the file}`` over
+    ``model_index.json`` and every ``.json``, ``.safetensors``, ``.txt`` and ``.model`` file in the
+    component folders, and over weights and configurations beside the index where a component has no
+    folder. Cards and other files at the top are not part of it.
+    """
+    folder = Path(folder)
+    members = _members(folder)
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(_file_digest, members))
+    names = [m.relative_to(folder).as_posix() for m in members]
+    text = json.dumps(dict(zip(names, digests, strict=True)), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """``model_index.json`` of a pipeline folder; a pipeline that brings its own code is refused."""
+    try:
+        index = json.loads((folder / INDEX).read_text())
+    except (OSError, ValueError) as error:
+        raise JobError(
+            f"expected a diffusers pipeline folder with a readable {INDEX}, found none at '{folder}' "
+            f"({type(error).__name__}); point pipeline.model at the folder that save_pretrained wrote"
+        ) from None
+    name = index.get("_class_name") if isinstance(index, dict) else None
+    if not isinstance(name, str):
+        raise JobError(
+            f"expected the name of a diffusers pipeline class in {INDEX}, found {name!r}; "
+            "pipelines that bring their own code are not run"
+        )
+    return dict(index)
+
+
+def resolve(reference: str, revision: str | None = None) -> Model:
+    """Find the model of a job on this machine, downloading it where it is a hub id.
+
+    ``reference`` is what the job says; relative folders are taken from the working directory. A
+    branch or tag given as ``revision`` becomes the commit it stands for. Raises :class:`JobError`
+    where there is no such model.
+    """
+    if reference.startswith("builtin:"):
+        return _builtin(reference, revision)
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        return _folder(folder, revision)
+    if _HUB_ID.fullmatch(reference) and not reference.startswith("."):
+        return _hub(reference, revision)
+    raise JobError(
+        f"expected pipeline.model to be builtin:NAME, an existing folder or a hub id (owner/name), "
+        f"found '{reference}'; check the path or the name"
+    )
+
+
+def locate(reference: str, revision: str | None, digest: str, hint: str | None = None) -> Model:
+    """The model of a *resolved* job: found by reference, or at ``hint``, and proven by its digest.
+
+    A folder is recorded by its name alone, because a path belongs to one machine; ``hint`` says
+    where it lies here. Raises :class:`JobError` where it cannot be found and :class:`DataError` where
+    something else is there.
+    """
+    if reference.startswith("folder:"):
+        if hint is None or not Path(hint).is_dir():
+            raise JobError(
+                f"expected the model folder '{reference.removeprefix('folder:')}' (digest {digest[:12]}…), "
+                f"found {'no folder at ' + repr(hint) if hint else 'no path to it'}; give it with --model PATH"
+            )
+        model = _folder(Path(hint), None)
+    else:
+        model = resolve(hint or reference, None if hint else revision)
+    if model.digest != digest:
+        raise DataError(
+            f"model {reference}: expected digest {digest}, found {model.digest}; "
+            "the weights or configuration changed under this name, use those the job was made with"
+        )
+    return model
+
+
+def _builtin_root() -> Path:
+    return Path(str(files("reprobatch"))) / "builtin"
+
+
+def _builtin(reference: str, revision: str | None) -> Model:
+    name = reference.removeprefix("builtin:")
+    if name not in builtin_names():
+        raise JobError(
+            f"expected one of {', '.join(builtin_names())} after 'builtin:', "
+            f"found '{name}'{suggestion(name, builtin_names())}"
+        )
+    _no_revision(reference, revision)
+    folder = _builtin_root() / name
+    return Model(reference, None, folder, folder_digest(folder))
+
+
+def _folder(folder: Path, revision: str | None) -> Model:
+    _no_revision(str(folder), revision)
+    read_index(folder)
+    return Model(f"folder:{folder.resolve().name}", None, folder.resolve(), folder_digest(folder))
+
+
+def _no_revision(reference: str, revision: str | None) -> None:
+    if revision is not None:
+        raise JobError(f"pipeline.revision belongs to hub ids, found it with '{reference}'; leave it out")
+
+
+def _hub(reference: str, revision: str | None) -> Model:
+    if revision is None:
+        raise JobError(
+            f"hub model '{reference}' needs pipeline.revision: a commit, or a branch such as 'main' "
+            "(it is resolved to its commit and stored); a folder of that name was not found either"
+        )
+    commit = revision if _COMMIT.fullmatch(revision) else _commit(reference, revision)
+    from reprobatch.pipeline import download
+
+    folder = download(reference, commit)
+    read_index(folder)
+    return Model(reference, commit, folder, folder_digest(folder))
+
+
+def _commit(reference: str, revision: str) -> str:
+    from huggingface_hub import HfApi
+
+    try:
+        commit = HfApi().model_info(reference, revision=revision, timeout=20).sha
+    except Exception as error:  # the hub client raises its own, httpx's and OSError alike
+        raise JobError(
+            f"could not resolve revision '{revision}' of '{reference}' on the hub "
+            f"({type(error).__name__}); check the names and the network, or give a full commit"
+        ) from None
+    if commit is None:
+        raise JobError(f"the hub knows no commit for revision '{revision}' of '{reference}'")
+    return str(commit)
+
+
+def _members(folder: Path) -> list[Path]:
+    found = {p for p in folder.glob("*/**/*") if p.suffix in SUFFIXES and p.is_file()}
+    hidden = {p for p in found if any(part.startswith(".") for part in p.relative_to(folder).parts)}
+    # some old pipelines are flat: a component's weights lie beside the index, not in a folder of its own
+    components = [name for name, entry in read_index(folder).items() if isinstance(entry, list) and entry[0]]
+    flat = any(not (folder / name).is_dir() for name in components)
+    beside = {p for p in folder.iterdir() if p.name.endswith((".safetensors", "config.json"))} if flat else set()
+    return sorted({folder / INDEX} | (found - hidden) | beside)
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,156 @@
+"""The worker: loads the pipeline once, turns shards into Parquet bytes.
+
+A plain class with no Ray in it. One thread of its own does all the computing, so that the caller's
+threads can read the next shard's rows and encode the last one's file meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from reprobatch import determinism, environment, models, seeds
+from reprobatch.job import ResolvedJob
+from reprobatch.plan import Batch
+from reprobatch.record import Output, Row, ShardWriter
+
+_Slots = list[tuple[int, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard's Parquet bytes, their SHA-256, its Merkle compact range as text, and seconds spent."""
+
+    number: int
+    items: int
+    data: pa.Buffer
+    sha256: str
+    compact: str
+    pipeline_seconds: float
+
+
+class Worker:
+    """Makes shards of one job in this process.
+
+    Parameters
+    ----------
+    job
+        The resolved job.
+    model
+        Where a folder model lies here; ``None`` for built-in and hub models.
+
+    Fixes the deterministic settings for the whole process. Raises :class:`JobError` where the
+    pipeline cannot be loaded as the job says.
+    """
+
+    def __init__(self, job: ResolvedJob, model: str | None = None) -> None:
+        self.job = job
+        determinism.prepare(job.determinism, job.workers.threads)
+        self._lane = ThreadPoolExecutor(1, "pipeline")
+        self._turn = threading.Lock()
+        self._pipeline = self._lane.submit(self._load, model).result()
+
+    def environment(self) -> dict[str, Any]:
+        """The facts of this process that may change bits."""
+        return self._lane.submit(lambda: environment.collect(dict(os.environ), torch_facts())).result()
+
+    def seed(self, index: int, item: dict[str, Any]) -> int:
+        """An item's seed: its own where it brings one, else derived from the master seed."""
+        return int(item["seed"]) if "seed" in item else seeds.derive(self.job.master_seed, index)
+
+    def batch(self, items: Sequence[dict[str, Any]], item_seeds: Sequence[int]) -> list[Output]:
+        """One output an item; a short batch is padded with copies of its last item."""
+        return self._submit(items, item_seeds).result()[0]
+
+    def shard(self, number: int, batches: Sequence[Batch], items: Sequence[dict[str, Any]]) -> Shard:
+        """Make a shard: ``items`` are those of ``batches``, in index order.
+
+        May be called from several threads: one shard computes at a time, while others arrive or are
+        finished.
+        """
+        job = self.job
+        writer = ShardWriter(job.items.columns, job.column, job.digest, number, job.seed_scheme)
+        with self._turn:
+            spent = sum(seconds for seconds in self._compute(writer, batches, items))
+        data, compact = writer.finish()
+        return Shard(number, len(items), data, hashlib.sha256(data).hexdigest(), compact.to_text(), spent)
+
+    def decode(self, output: Output) -> Any:
+        """An output as a picture; see :meth:`reprobatch.pipeline.Pipeline.decode`."""
+        return self._lane.submit(self._pipeline.decode, output).result()
+
+    def _compute(
+        self, writer: ShardWriter, batches: Sequence[Batch], items: Sequence[dict[str, Any]]
+    ) -> Iterator[float]:
+        """Seconds of each pipeline call; one batch computes while the one before it is encoded."""
+        first = batches[0].start
+        underway: tuple[Batch, _Slots, Future[tuple[list[Output], float]]] | None = None
+        for batch in batches:
+            chosen = items[batch.start - first : batch.stop - first]
+            slots = [(self.seed(batch.start + slot, item), item) for slot, item in enumerate(chosen)]
+            following = (batch, slots, self._submit(chosen, [seed for seed, _ in slots]))
+            if underway is not None:
+                yield _take(writer, *underway)
+            underway = following
+        if underway is not None:
+            yield _take(writer, *underway)
+
+    def _submit(self, items: Sequence[dict[str, Any]], item_seeds: Sequence[int]) -> Future[tuple[list[Output], float]]:
+        missing = self.job.batch_size - len(items)
+        padded = [*items, *[items[-1]] * missing]
+        padded_seeds = [*item_seeds, *[item_seeds[-1]] * missing]
+
+        def call() -> tuple[list[Output], float]:
+            start = time.perf_counter()
+            outputs = self._pipeline.generate(padded, padded_seeds)
+            return outputs[: len(items)], time.perf_counter() - start
+
+        return self._lane.submit(call)
+
+    def _load(self, hint: str | None) -> Any:
+        job = self.job
+        determinism.fix(job.determinism, job.workers.threads, job.device)
+        from reprobatch.pipeline import Pipeline
+
+        spec = job.pipeline
+        model = models.locate(spec.model, spec.revision, spec.model_digest, hint)
+        return Pipeline(job, model.folder)
+
+
+def _take(writer: ShardWriter, batch: Batch, slots: _Slots, made: Future[tuple[list[Output], float]]) -> float:
+    outputs, seconds = made.result()
+    rows = [
+        Row(batch.start + slot, seed, batch.number, slot, item, output)
+        for slot, ((seed, item), output) in enumerate(zip(slots, outputs, strict=True))
+    ]
+    writer.add(rows)
+    return seconds
+
+
+def torch_facts() -> dict[str, Any]:
+    """What torch knows of this machine: kernels chosen, GPU, CUDA libraries, settings in force."""
+    import torch
+
+    facts: dict[str, Any] = {
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "mkldnn": bool(torch.backends.mkldnn.is_available()),  # type: ignore[no-untyped-call]
+        "settings": determinism.in_force(),
+    }
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_device_properties(0)
+        facts["gpu"] = {
+            "name": gpu.name,
+            "capability": f"{gpu.major}.{gpu.minor}",
+            "multiprocessors": gpu.multi_processor_count,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        }
+    return facts
