@@ -1,0 +1,65 @@
+"""The core loads neither torch nor diffusers, ray or transformers: planning and verifying are cheap."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "diffusers", "ray", "transformers"}
+CORE = [
+    "reprobatch",
+    "reprobatch.canonical",
+    "reprobatch.card",
+    "reprobatch.cli",
+    "reprobatch.dataset",
+    "reprobatch.environment",
+    "reprobatch.errors",
+    "reprobatch.estimate",
+    "reprobatch.findings",
+    "reprobatch.items",
+    "reprobatch.job",
+    "reprobatch.jobfile",
+    "reprobatch.journal",
+    "reprobatch.merkle",
+    "reprobatch.models",
+    "reprobatch.plan",
+    "reprobatch.progress",
+    "reprobatch.record",
+    "reprobatch.resolve",
+    "reprobatch.schedule",
+    "reprobatch.seeds",
+    "reprobatch.status",
+    "reprobatch.store",
+    "reprobatch.tables",
+    "reprobatch.verdict",
+    "reprobatch.verification",
+]
+
+
+def loaded(statement: str) -> set[str]:
+    """Names in ``sys.modules`` of a fresh interpreter after a statement."""
+    code = f"import json, sys\n{statement}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_module_loads_nothing_heavy(module: str) -> None:
+    found = loaded(f"import {module}")
+    assert module in found
+    assert not HEAVY & found
+
+
+@pytest.mark.parametrize("module", ["reprobatch.merkle", "reprobatch.schedule", "reprobatch.errors"])
+def test_modules_that_only_compute_load_no_arrow_either(module: str) -> None:
+    assert not {"numpy", "pyarrow", "pydantic"} & loaded(f"import {module}")
+
+
+def test_public_names_load_what_they_need_when_they_are_first_used() -> None:
+    found = loaded("import reprobatch; reprobatch.derive; reprobatch.open; reprobatch.load; reprobatch.verify")
+    assert not HEAVY & found
+    assert "ray" in loaded("import reprobatch; reprobatch.run")

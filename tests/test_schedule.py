@@ -1,0 +1,204 @@
+"""The schedule: which shard is in what state. Nothing lost, nothing doubled, no shard tried for ever."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from reprobatch.schedule import Failure, Schedule
+
+
+def state(schedule: Schedule) -> str:
+    """Of the only shard, as far as others can tell."""
+    if schedule.failures:
+        return "failed"
+    if schedule.done:
+        return "done"
+    return "running" if schedule.running else "pending"
+
+
+def pending(attempts: int = 0) -> Schedule:
+    """A schedule of one shard that has failed so often."""
+    schedule = Schedule(1)
+    for _ in range(attempts):
+        assert schedule.start() == 0
+        assert schedule.fail(0, "earlier")
+    return schedule
+
+
+def running(attempts: int = 1) -> Schedule:
+    schedule = pending(attempts - 1)
+    assert schedule.start() == 0
+    return schedule
+
+
+def done() -> Schedule:
+    schedule = running()
+    schedule.finish(0)
+    return schedule
+
+
+def failed() -> Schedule:
+    schedule = running()
+    schedule.give_up(0, "earlier")
+    return schedule
+
+
+EVENTS: dict[str, Callable[[Schedule], object]] = {
+    "start": lambda schedule: schedule.start(),
+    "finish": lambda schedule: schedule.finish(0),
+    "fail": lambda schedule: schedule.fail(0, "reason"),
+    "lose": lambda schedule: schedule.lose(0, "reason"),
+    "give up": lambda schedule: schedule.give_up(0, "reason"),
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "event", "answer", "after"),
+    [
+        (pending, "start", 0, "running"),
+        (running, "start", None, "running"),
+        (done, "start", None, "done"),
+        (failed, "start", None, "failed"),
+        (running, "finish", None, "done"),
+        (lambda: running(3), "finish", None, "done"),
+        (lambda: running(1), "fail", True, "pending"),
+        (lambda: running(2), "fail", True, "pending"),
+        (lambda: running(3), "fail", False, "failed"),
+        (lambda: running(1), "lose", True, "pending"),
+        (lambda: running(2), "lose", True, "pending"),
+        (lambda: running(3), "lose", False, "failed"),
+        (lambda: running(1), "give up", None, "failed"),
+        (lambda: running(3), "give up", None, "failed"),
+    ],
+)
+def test_states_and_events(before: Callable[[], Schedule], event: str, answer: object, after: str) -> None:
+    schedule = before()
+    said = EVENTS[event](schedule)
+    assert said == answer and type(said) is type(answer)
+    assert state(schedule) == after
+
+
+@pytest.mark.parametrize("event", ["finish", "fail", "lose", "give up"])
+@pytest.mark.parametrize("before", [pending, done, failed])
+def test_only_a_running_shard_can_end(before: Callable[[], Schedule], event: str) -> None:
+    schedule = before()
+    was = state(schedule)
+    with pytest.raises(ValueError, match="shard 0 is not running"):
+        EVENTS[event](schedule)
+    assert state(schedule) == was
+
+
+def test_a_failure_says_how_often_and_why_last() -> None:
+    schedule = Schedule(2, attempts=2)
+    assert (schedule.start(), schedule.start()) == (0, 1)
+    schedule.give_up(1, "no such argument")
+    schedule.fail(0, "first")
+    schedule.start()
+    schedule.lose(0, "second")
+    assert schedule.failures == {1: Failure(1, 1, "no such argument"), 0: Failure(0, 2, "second")}
+    assert schedule.finished
+
+
+def test_what_is_done_already_is_not_started() -> None:
+    schedule = Schedule(6, done=[0, 2, 3, 5])
+    assert (schedule.done, schedule.remaining) == (4, 2)
+    assert [schedule.start() for _ in range(3)] == [1, 4, None]
+
+
+def test_all_done_already_is_finished() -> None:
+    assert Schedule(3, done=range(3)).finished
+    assert not Schedule(3, done=range(2)).finished
+
+
+def test_a_shard_that_failed_comes_again_after_those_not_yet_tried() -> None:
+    schedule = Schedule(4)
+    assert [schedule.start(), schedule.start()] == [0, 1]
+    schedule.fail(1, "x")
+    schedule.fail(0, "x")
+    assert [schedule.start() for _ in range(5)] == [2, 3, 1, 0, None]
+
+
+@pytest.mark.parametrize("allowed", [1, 2, 5])
+def test_a_shard_that_always_fails_is_tried_as_often_as_allowed(allowed: int) -> None:
+    schedule = Schedule(1, attempts=allowed)
+    tries = 0
+    while schedule.start() is not None:
+        tries += 1
+        assert schedule.attempt(0) == tries
+        assert schedule.fail(0, "x") == (tries < allowed)
+    assert tries == allowed
+
+
+class AnyRun(RuleBasedStateMachine):
+    """Workers that start, finish, fail, die and give up in any order."""
+
+    @initialize(total=st.integers(0, 12), attempts=st.integers(1, 4), data=st.data())
+    def begin(self, total: int, attempts: int, data: st.DataObject) -> None:
+        there = data.draw(st.sets(st.integers(0, total - 1))) if total else set()
+        self.schedule = Schedule(total, there, attempts)
+        self.total, self.attempts = total, attempts
+        self.there = set(there)
+        self.running: set[int] = set()
+        self.finished: Counter[int] = Counter()
+        self.started: Counter[int] = Counter()
+        self.given_up: set[int] = set()
+
+    @rule()
+    def start(self) -> None:
+        shard = self.schedule.start()
+        waiting = set(range(self.total)) - self.there - self.finished.keys() - self.running - self.given_up
+        if shard is None:
+            assert not waiting
+            return
+        assert shard in waiting
+        self.running.add(shard)
+        self.started[shard] += 1
+        assert self.schedule.attempt(shard) == self.started[shard]
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), event=st.sampled_from(["finish", "fail", "lose", "give up"]))
+    def end(self, data: st.DataObject, event: str) -> None:
+        shard = data.draw(st.sampled_from(sorted(self.running)))
+        self.running.remove(shard)
+        if event == "finish":
+            self.schedule.finish(shard)
+            self.finished[shard] += 1
+        elif event == "give up":
+            self.schedule.give_up(shard, "x")
+            self.given_up.add(shard)
+        else:
+            again = (self.schedule.fail if event == "fail" else self.schedule.lose)(shard, "x")
+            assert again == (self.started[shard] < self.attempts)
+            if not again:
+                self.given_up.add(shard)
+
+    @invariant()
+    def nothing_is_lost_or_doubled(self) -> None:
+        assert all(times == 1 for times in self.finished.values())
+        assert not self.there & self.started.keys()
+        assert all(times <= self.attempts for times in self.started.values())
+        assert self.schedule.failures.keys() == self.given_up
+        assert self.schedule.done == len(self.there) + len(self.finished)
+        assert self.schedule.running == len(self.running)
+        assert self.schedule.remaining == self.total - self.schedule.done - len(self.given_up)
+        assert self.schedule.finished == (self.schedule.remaining == 0)
+
+    def teardown(self) -> None:
+        """Whatever happened: workers that only fail from now on bring it to an end."""
+        for _ in range(self.attempts + 1):
+            while (shard := self.schedule.start()) is not None:
+                self.running.add(shard)
+            for shard in self.running:
+                self.schedule.fail(shard, "x")
+            self.running.clear()
+        assert self.schedule.finished
+
+
+TestAnyRun = AnyRun.TestCase
+TestAnyRun.settings = settings(deadline=None, derandomize=True, max_examples=60, stateful_step_count=40)
