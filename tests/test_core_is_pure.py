@@ -27,6 +27,7 @@ CORE = [
     "reprobatch.models",
     "reprobatch.plan",
     "reprobatch.progress",
+    "reprobatch.proof",
     "reprobatch.record",
     "reprobatch.resolve",
     "reprobatch.schedule",
@@ -36,6 +37,7 @@ CORE = [
     "reprobatch.tables",
     "reprobatch.verdict",
     "reprobatch.verification",
+    "reprobatch.view",
 ]
 
 

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reprobatch import merkle
+from reprobatch import proof as proofs
 from reprobatch.merkle import CompactRange
 
 GOLDEN = Path(__file__).parent / "golden" / "merkle-rfc9162.json"
@@ -108,14 +109,14 @@ some_leaves = st.lists(st.sampled_from(LEAVES), max_size=70)
 def inclusion_cases(draw: st.DrawFn, smallest: int = 1) -> tuple[int, int, list[bytes]]:
     size = draw(st.integers(smallest, len(LEAVES)))
     index = draw(st.integers(0, size - 1))
-    return index, size, merkle.inclusion_proof(LEAVES[:size], index)
+    return index, size, proofs.inclusion_proof(LEAVES[:size], index)
 
 
 @st.composite
 def consistency_cases(draw: st.DrawFn) -> tuple[int, int, list[bytes]]:
     new = draw(st.integers(2, len(LEAVES)))
     old = draw(st.integers(1, new - 1))
-    return old, new, merkle.consistency_proof(LEAVES[:new], old)
+    return old, new, proofs.consistency_proof(LEAVES[:new], old)
 
 
 def root(size: int) -> bytes:
@@ -164,19 +165,19 @@ def test_roots_are_the_published_ones(golden: Any, golden_leaves: list[bytes]) -
 def test_inclusion_proofs_are_the_published_ones(golden: Any, golden_leaves: list[bytes]) -> None:
     for case in golden["inclusion"]:
         index, size = case["index"], case["size"]
-        proof = merkle.inclusion_proof(golden_leaves[:size], index)
+        proof = proofs.inclusion_proof(golden_leaves[:size], index)
         assert [digest.hex() for digest in proof] == case["proof"]
         expected = bytes.fromhex(golden["roots"][size])
-        assert merkle.verify_inclusion(golden_leaves[index], index, size, proof, expected)
+        assert proofs.verify_inclusion(golden_leaves[index], index, size, proof, expected)
 
 
 def test_consistency_proofs_are_the_published_ones(golden: Any, golden_leaves: list[bytes]) -> None:
     for case in golden["consistency"]:
         old, new = case["old"], case["new"]
-        proof = merkle.consistency_proof(golden_leaves[:new], old)
+        proof = proofs.consistency_proof(golden_leaves[:new], old)
         assert [digest.hex() for digest in proof] == case["proof"]
         roots = [bytes.fromhex(golden["roots"][size]) for size in (old, new)]
-        assert merkle.verify_consistency(old, new, proof, *roots)
+        assert proofs.verify_consistency(old, new, proof, *roots)
 
 
 def test_text_of_compact_ranges_never_changes(golden: Any, golden_leaves: list[bytes]) -> None:
@@ -200,9 +201,9 @@ def test_root_and_every_proof_are_those_of_the_definition(size: int) -> None:
     entries, leaves = ENTRIES[:size], LEAVES[:size]
     assert CompactRange.of(0, leaves).root() == mth(entries)
     for index in range(size):
-        assert merkle.inclusion_proof(leaves, index) == path(index, entries)
+        assert proofs.inclusion_proof(leaves, index) == path(index, entries)
     for old in range(1, size + 1):
-        assert merkle.consistency_proof(leaves, old) == subproof(old, entries, True)
+        assert proofs.consistency_proof(leaves, old) == subproof(old, entries, True)
 
 
 @pytest.mark.parametrize("begin", range(0, 24, 3))
@@ -223,7 +224,7 @@ def test_pymerkle_agrees_on_prefixes_roots_and_inclusion_proofs() -> None:
         # pymerkle counts from one and puts the leaf itself first.
         leaf, *siblings = tree.prove_inclusion(index + 1).path
         assert leaf == LEAVES[index]
-        assert merkle.inclusion_proof(LEAVES[:70], index) == siblings
+        assert proofs.inclusion_proof(LEAVES[:70], index) == siblings
 
 
 # Compact ranges
@@ -327,8 +328,8 @@ def test_bounds_that_are_no_range_are_refused(begin: int, end: int) -> None:
 @given(inclusion_cases())
 def test_every_inclusion_proof_verifies(case: tuple[int, int, list[bytes]]) -> None:
     index, size, proof = case
-    assert merkle.verify_inclusion(LEAVES[index], index, size, proof, root(size))
-    assert merkle.verify_inclusion(LEAVES[index], index, size, tuple(proof), root(size))
+    assert proofs.verify_inclusion(LEAVES[index], index, size, proof, root(size))
+    assert proofs.verify_inclusion(LEAVES[index], index, size, tuple(proof), root(size))
     assert len(proof) <= (size - 1).bit_length()
 
 
@@ -338,7 +339,7 @@ def test_one_flipped_bit_breaks_an_inclusion_proof(case: tuple[int, int, list[by
     index, size, proof = case
     parts = [LEAVES[index], *proof, root(size)]
     leaf, *rest, head = with_one_bit_flipped(parts, data.draw(st.integers(0, 256 * len(parts) - 1)))
-    assert not merkle.verify_inclusion(leaf, index, size, rest, head)
+    assert not proofs.verify_inclusion(leaf, index, size, rest, head)
 
 
 @reproducibly
@@ -347,7 +348,7 @@ def test_a_mangled_inclusion_proof_is_refused(case: tuple[int, int, list[bytes]]
     index, size, proof = case
     head = root(size)
     for wrong in mangled(proof):
-        assert not merkle.verify_inclusion(LEAVES[index], index, size, wrong, head)
+        assert not proofs.verify_inclusion(LEAVES[index], index, size, wrong, head)
 
 
 @reproducibly
@@ -356,24 +357,24 @@ def test_an_inclusion_proof_holds_for_its_index_alone(case: tuple[int, int, list
     index, size, proof = case
     head = root(size)
     for other in {*range(-2, size + 3), 2 * size, 2**64, 2**100} - {index}:
-        assert not merkle.verify_inclusion(LEAVES[index], other, size, proof, head)
+        assert not proofs.verify_inclusion(LEAVES[index], other, size, proof, head)
 
 
 def test_a_wrong_size_is_refused_unless_it_leads_along_the_same_path() -> None:
     for size in range(1, 20):
         for index in range(size):
-            proof = merkle.inclusion_proof(LEAVES[:size], index)
+            proof = proofs.inclusion_proof(LEAVES[:size], index)
             for claimed in range(45):
-                accepted = merkle.verify_inclusion(LEAVES[index], index, claimed, proof, root(size))
+                accepted = proofs.verify_inclusion(LEAVES[index], index, claimed, proof, root(size))
                 assert accepted == (index < claimed and way(index, claimed) == way(index, size))
 
 
 @pytest.mark.parametrize("index", [-1, 4, 10])
 def test_there_is_no_inclusion_proof_of_a_leaf_that_is_not_there(index: int) -> None:
     with pytest.raises(ValueError, match=f"one of 4 leaves, got {index}"):
-        merkle.inclusion_proof(LEAVES[:4], index)
+        proofs.inclusion_proof(LEAVES[:4], index)
     with pytest.raises(ValueError, match="one of 0 leaves"):
-        merkle.inclusion_proof([], index)
+        proofs.inclusion_proof([], index)
 
 
 # Consistency
@@ -383,8 +384,8 @@ def test_there_is_no_inclusion_proof_of_a_leaf_that_is_not_there(index: int) -> 
 @given(consistency_cases())
 def test_every_consistency_proof_verifies(case: tuple[int, int, list[bytes]]) -> None:
     old, new, proof = case
-    assert merkle.verify_consistency(old, new, proof, root(old), root(new))
-    assert merkle.verify_consistency(old, new, tuple(proof), root(old), root(new))
+    assert proofs.verify_consistency(old, new, proof, root(old), root(new))
+    assert proofs.verify_consistency(old, new, tuple(proof), root(old), root(new))
     assert len(proof) <= (new - 1).bit_length() + 1
 
 
@@ -394,7 +395,7 @@ def test_one_flipped_bit_breaks_a_consistency_proof(case: tuple[int, int, list[b
     old, new, proof = case
     parts = [root(old), *proof, root(new)]
     before, *rest, after = with_one_bit_flipped(parts, data.draw(st.integers(0, 256 * len(parts) - 1)))
-    assert not merkle.verify_consistency(old, new, rest, before, after)
+    assert not proofs.verify_consistency(old, new, rest, before, after)
 
 
 @reproducibly
@@ -403,18 +404,18 @@ def test_a_mangled_consistency_proof_is_refused(case: tuple[int, int, list[bytes
     old, new, proof = case
     before, after = root(old), root(new)
     for wrong in mangled(proof):
-        assert not merkle.verify_consistency(old, new, wrong, before, after)
-    assert not merkle.verify_consistency(old, new, proof, after, before)
+        assert not proofs.verify_consistency(old, new, wrong, before, after)
+    assert not proofs.verify_consistency(old, new, proof, after, before)
 
 
 def test_wrong_sizes_are_refused_unless_they_lead_along_the_same_path() -> None:
     for new in range(2, 13):
         for old in range(1, new):
-            proof = merkle.consistency_proof(LEAVES[:new], old)
+            proof = proofs.consistency_proof(LEAVES[:new], old)
             route = consistency_way(old, new)
             for claimed_new in range(20):
                 for claimed_old in range(22):
-                    accepted = merkle.verify_consistency(claimed_old, claimed_new, proof, root(old), root(new))
+                    accepted = proofs.verify_consistency(claimed_old, claimed_new, proof, root(old), root(new))
                     possible = 0 < claimed_old < claimed_new
                     assert accepted == (possible and consistency_way(claimed_old, claimed_new) == route)
 
@@ -425,29 +426,29 @@ def test_a_tree_that_changed_an_old_leaf_has_no_valid_consistency_proof() -> Non
             leaves = [*LEAVES[:changed], merkle.leaf_hash(b"edited"), *LEAVES[changed + 1 : new]]
             rewritten = CompactRange.of(0, leaves).root()
             for old in range(changed + 1, new):
-                proof = merkle.consistency_proof(leaves, old)
-                assert not merkle.verify_consistency(old, new, proof, root(old), rewritten)
+                proof = proofs.consistency_proof(leaves, old)
+                assert not proofs.verify_consistency(old, new, proof, root(old), rewritten)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8])
 def test_a_tree_is_consistent_with_itself_and_no_other_of_its_size(size: int) -> None:
-    assert merkle.consistency_proof(LEAVES[:size], size) == []
-    assert merkle.verify_consistency(size, size, [], root(size), root(size))
-    assert not merkle.verify_consistency(size, size, [], root(size), STRANGER)
-    assert not merkle.verify_consistency(size, size, [STRANGER], root(size), root(size))
+    assert proofs.consistency_proof(LEAVES[:size], size) == []
+    assert proofs.verify_consistency(size, size, [], root(size), root(size))
+    assert not proofs.verify_consistency(size, size, [], root(size), STRANGER)
+    assert not proofs.verify_consistency(size, size, [STRANGER], root(size), root(size))
 
 
 def test_nothing_is_proved_from_a_tree_without_leaves() -> None:
     with pytest.raises(ValueError, match="old size of 1 to 4 leaves, got 0"):
-        merkle.consistency_proof(LEAVES[:4], 0)
-    assert not merkle.verify_consistency(0, 4, [], merkle.EMPTY_ROOT, root(4))
-    assert not merkle.verify_consistency(0, 0, [], merkle.EMPTY_ROOT, merkle.EMPTY_ROOT)
+        proofs.consistency_proof(LEAVES[:4], 0)
+    assert not proofs.verify_consistency(0, 4, [], merkle.EMPTY_ROOT, root(4))
+    assert not proofs.verify_consistency(0, 0, [], merkle.EMPTY_ROOT, merkle.EMPTY_ROOT)
 
 
 @pytest.mark.parametrize("old", [-1, 5])
 def test_there_is_no_consistency_proof_from_a_size_that_never_was(old: int) -> None:
     with pytest.raises(ValueError, match=f"old size of 1 to 4 leaves, got {old}"):
-        merkle.consistency_proof(LEAVES[:4], old)
+        proofs.consistency_proof(LEAVES[:4], old)
 
 
 # Malformed input: an answer, never an exception or an endless loop
@@ -460,44 +461,44 @@ NO_PROOF = [None, 0, "", "abc", b"", b"a" * 32, {}, *[[wrong] for wrong in NO_HA
 @pytest.mark.parametrize("count", NO_COUNT, ids=lambda value: type(value).__name__)
 def test_malformed_sizes_are_answered_with_no(count: Any) -> None:
     proof = [LEAVES[1]]
-    assert merkle.verify_inclusion(LEAVES[0], count, 2, proof, root(2)) is False
-    assert merkle.verify_inclusion(LEAVES[0], 0, count, proof, root(2)) is False
-    assert merkle.verify_consistency(count, 2, proof, root(1), root(2)) is False
-    assert merkle.verify_consistency(1, count, proof, root(1), root(2)) is False
+    assert proofs.verify_inclusion(LEAVES[0], count, 2, proof, root(2)) is False
+    assert proofs.verify_inclusion(LEAVES[0], 0, count, proof, root(2)) is False
+    assert proofs.verify_consistency(count, 2, proof, root(1), root(2)) is False
+    assert proofs.verify_consistency(1, count, proof, root(1), root(2)) is False
 
 
 def test_a_size_beyond_64_bits_is_answered_with_no() -> None:
     head = LEAVES[0]
     for _ in range(64):
         head = sha256(b"\x01" + head + STRANGER).digest()
-    assert merkle.verify_inclusion(LEAVES[0], 0, 2**64 - 1, [STRANGER] * 64, head)
-    assert not merkle.verify_inclusion(LEAVES[0], 0, 2**64, [STRANGER] * 64, head)
+    assert proofs.verify_inclusion(LEAVES[0], 0, 2**64 - 1, [STRANGER] * 64, head)
+    assert not proofs.verify_inclusion(LEAVES[0], 0, 2**64, [STRANGER] * 64, head)
 
 
 @pytest.mark.parametrize("proof", NO_PROOF, ids=repr)
 def test_malformed_proofs_are_answered_with_no(proof: Any) -> None:
-    assert merkle.verify_inclusion(LEAVES[0], 0, 2, proof, root(2)) is False
-    assert merkle.verify_consistency(1, 2, proof, root(1), root(2)) is False
-    assert merkle.verify_consistency(2, 2, proof, root(2), root(2)) is False
+    assert proofs.verify_inclusion(LEAVES[0], 0, 2, proof, root(2)) is False
+    assert proofs.verify_consistency(1, 2, proof, root(1), root(2)) is False
+    assert proofs.verify_consistency(2, 2, proof, root(2), root(2)) is False
 
 
 @pytest.mark.parametrize("digest", NO_HASH, ids=repr)
 def test_malformed_hashes_are_answered_with_no(digest: Any) -> None:
-    assert merkle.verify_inclusion(digest, 0, 1, [], root(1)) is False
-    assert merkle.verify_inclusion(LEAVES[0], 0, 1, [], digest) is False
-    assert merkle.verify_consistency(1, 1, [], digest, digest) is False
-    assert merkle.verify_consistency(1, 2, [LEAVES[1]], digest, root(2)) is False
-    assert merkle.verify_consistency(1, 2, [LEAVES[1]], root(1), digest) is False
+    assert proofs.verify_inclusion(digest, 0, 1, [], root(1)) is False
+    assert proofs.verify_inclusion(LEAVES[0], 0, 1, [], digest) is False
+    assert proofs.verify_consistency(1, 1, [], digest, digest) is False
+    assert proofs.verify_consistency(1, 2, [LEAVES[1]], digest, root(2)) is False
+    assert proofs.verify_consistency(1, 2, [LEAVES[1]], root(1), digest) is False
 
 
 @pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 100_000])
 @pytest.mark.parametrize("size", [1, 2**63, 2**64 - 1])
 def test_proofs_of_absurd_length_end_quickly(length: int, size: int) -> None:
     proof = [STRANGER] * length
-    assert merkle.verify_inclusion(STRANGER, size - 1, size, proof, LEAVES[0]) is False
-    assert merkle.verify_consistency(max(1, size - 1), size, proof, STRANGER, LEAVES[0]) is False
+    assert proofs.verify_inclusion(STRANGER, size - 1, size, proof, LEAVES[0]) is False
+    assert proofs.verify_consistency(max(1, size - 1), size, proof, STRANGER, LEAVES[0]) is False
 
 
 def test_counts_from_numpy_are_counts() -> None:
-    proof = merkle.inclusion_proof(LEAVES[:5], 3)
-    assert merkle.verify_inclusion(LEAVES[3], np.int64(3), np.uint32(5), proof, root(5))
+    proof = proofs.inclusion_proof(LEAVES[:5], 3)
+    assert proofs.verify_inclusion(LEAVES[3], np.int64(3), np.uint32(5), proof, root(5))

@@ -1,0 +1,87 @@
+"""Commands that take a job: ``run``, ``plan``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reprobatch.commands.common import (
+    FOLDER,
+    as_json,
+    job_argument,
+    overrides,
+    show_result,
+    shown,
+)
+
+
+@click.command()
+@job_argument
+@click.option("--out", required=True, type=FOLDER, help="Dataset folder; new, or this job's.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="At most N workers at once.")
+@click.option("--address", metavar="ADDRESS", help="Ray cluster to join, instead of RAY_ADDRESS or a local one.")
+@overrides
+@as_json
+def run(
+    job: Path, out: Path, workers: int | None, address: str | None, overrides: tuple[str, ...], json_: bool
+) -> None:
+    """Make a job's dataset, or what is missing of it.
+
+    \b
+    reprobatch run jobs/digits.yaml --out digits
+    reprobatch run jobs/digits.yaml --out digits -s items.repeat=10 --workers 2
+    """
+    from reprobatch.resolve import load
+
+    resolved = load(job, list(overrides))
+    _warn_repeated_seeds(resolved)
+    from reprobatch.runner import run as run_job  # loads ray: not before the job is known to be right
+    from reprobatch.view import RunView
+
+    with RunView() as view:
+        outcome = run_job(resolved, out, workers=workers, address=address, on_event=view)
+    text = f"{outcome.items} items ({outcome.made} made now) in {outcome.seconds:.1f} s\nroot {outcome.root}"
+    show_result(asdict(outcome), text, json_)
+
+
+@click.command()
+@job_argument
+@overrides
+@as_json
+def plan(job: Path, overrides: tuple[str, ...], json_: bool) -> None:
+    """Show what a job would make: items, shards, batches, bytes, first seeds."""
+    import numpy as np
+
+    from reprobatch import seeds
+    from reprobatch.estimate import output_bytes
+    from reprobatch.resolve import load
+
+    resolved = load(job, list(overrides))
+    plan, first = resolved.plan, min(5, resolved.plan.count)
+    explicit = [item["seed"] for item in resolved.reader.read(0, first) if "seed" in item]
+    each = output_bytes(resolved.job, resolved.model.folder)
+    facts = {
+        "items": plan.count,
+        "shards": plan.shards,
+        "batches": plan.total_batches,
+        "padded": plan.padded,
+        "bytes": None if each is None else each * plan.count,
+        "seeds": explicit or seeds.derive(resolved.job.master_seed, np.arange(first)).tolist(),
+        "job_digest": resolved.job.digest,
+    }
+    show_result(facts, "\n".join(f"{name}: {shown(value)}" for name, value in facts.items()), json_)
+
+
+def _warn_repeated_seeds(resolved: Any) -> None:
+    if "seed" not in resolved.job.items.columns:
+        return
+    from reprobatch.items import repeated_seeds
+
+    pairs = repeated_seeds(resolved.item_file)
+    if resolved.job.items.repeat > 1:
+        click.echo(f"items.repeat is {resolved.job.items.repeat}: each explicit seed is used as often", err=True)
+    for first, second in pairs[:1]:
+        click.echo(f"rows {first} and {second} of the items have the same seed, and so the same noise", err=True)

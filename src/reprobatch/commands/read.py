@@ -1,0 +1,72 @@
+"""Commands that read a dataset: ``status``, ``show``, ``export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reprobatch.commands.common import (
+    as_json,
+    dir_argument,
+    model_option,
+    regenerator,
+    show_result,
+    shown,
+)
+
+
+@click.command()
+@dir_argument
+@as_json
+def status(dir: Path, json_: bool) -> None:
+    """Show how far a dataset is, from its folder alone."""
+    from reprobatch.dataset import Dataset
+    from reprobatch.status import status as read
+
+    now = read(Dataset(dir))
+    shards = {"done": now.done, "running": now.running, "failed": now.failed, "total": now.total}
+    rate = "nothing moving" if now.rate is None else f"{now.rate:.1f} items/s, {now.eta_seconds:.0f} s left"
+    text = f"{now.done}/{now.total} shards done, {now.running} running, {now.failed} failed; {rate}"
+    show_result({"shards": shards, "rate": now.rate, "eta_seconds": now.eta_seconds}, text, json_)
+
+
+@click.command()
+@dir_argument
+@click.argument("index", type=int)
+@as_json
+def show(dir: Path, index: int, json_: bool) -> None:
+    """Show one item's row."""
+    from reprobatch.dataset import Dataset
+
+    row, _ = Dataset(dir).look_up(index)
+    facts = {
+        "index": row.index,
+        "seed": row.seed,
+        "batch": row.batch,
+        "slot": row.slot,
+        **row.item,
+        "dtype": row.output.dtype,
+        "shape": list(row.output.shape),
+        "checksum": row.checksum,
+    }
+    show_result(facts, "\n".join(f"{name}: {shown(value)}" for name, value in facts.items()), json_)
+
+
+@click.command()
+@dir_argument
+@click.option("--to", required=True, type=click.Path(path_type=Path), help="Folder for the pictures.")
+@model_option
+@as_json
+def export(dir: Path, to: Path, model: str | None, json_: bool) -> None:
+    """Write every item as a PNG, latents decoded through the pipeline's VAE."""
+    from reprobatch import export as files
+    from reprobatch.dataset import Dataset
+    from reprobatch.progress import Progress
+
+    dataset = Dataset(dir)
+    next(dataset.groups(0))  # an empty dataset is said before a model is loaded
+    worker = regenerator(dataset, model).worker
+    with Progress(len(dataset), label="pictures") as progress:
+        count = files.export(dataset, to, worker.decode, lambda: progress.add(1))
+    show_result({"items": count, "to": str(to)}, f"{count} pictures in {to}", json_)
