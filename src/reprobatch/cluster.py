@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -102,6 +104,35 @@ def connected(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Ctrl-C and SIGTERM as a question to ask between two steps, for the length of a block.
+
+    An exception that a signal raises anywhere may land in a callback, where Python drops it and the run
+    goes on. A second signal is as abrupt as ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    caught: list[int] = []
+
+    def handler(number: int, _: Any) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    def ask() -> None:
+        if caught:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield ask
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
 class Pool:
     """Workers of one job on a Ray cluster.
 
@@ -140,22 +171,24 @@ class Pool:
     ) -> None:
         """Work until nothing is left. Raises for errors that no other attempt could mend."""
         waiting_since = time.monotonic()
-        try:
-            while not schedule.finished:
-                self._grow(schedule)
-                self._assign(schedule, plan, read)
-                ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=WAIT)
-                for reference in ready:
-                    self._take(reference, schedule)
-                if ready or any(m.ready for m in self._members.values()):
-                    waiting_since = time.monotonic()
-                elif time.monotonic() - waiting_since > 30:
-                    self._tell({"event": "waiting", "reason": self._why_waiting()})
-                    waiting_since = time.monotonic()
-        finally:
-            for member in self._members.values():
-                with suppress(Exception):  # it may be dead already; nothing is left to lose
-                    ray.kill(member.handle)
+        with _interruptible() as raise_if_interrupted:
+            try:
+                while not schedule.finished:
+                    raise_if_interrupted()
+                    self._grow(schedule)
+                    self._assign(schedule, plan, read)
+                    ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=WAIT)
+                    for reference in ready:
+                        self._take(reference, schedule)
+                    if ready or any(m.ready for m in self._members.values()):
+                        waiting_since = time.monotonic()
+                    elif time.monotonic() - waiting_since > 30:
+                        self._tell({"event": "waiting", "reason": self._why_waiting()})
+                        waiting_since = time.monotonic()
+            finally:
+                for member in self._members.values():
+                    with suppress(Exception):  # it may be dead already; nothing is left to lose
+                        ray.kill(member.handle)
 
     def _grow(self, schedule: Schedule) -> None:
         wanted = min(self._limit, schedule.remaining)
