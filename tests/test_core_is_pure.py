@@ -32,6 +32,7 @@ CORE = [
     "reprobatch.resolve",
     "reprobatch.schedule",
     "reprobatch.seeds",
+    "reprobatch.settings",
     "reprobatch.status",
     "reprobatch.store",
     "reprobatch.tables",

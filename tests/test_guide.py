@@ -23,7 +23,7 @@ from diffusers.utils.torch_utils import randn_tensor
 import reprobatch
 import tiny
 from reprobatch import determinism
-from reprobatch.job import Determinism
+from reprobatch.settings import Determinism
 
 DIGITS = Path(reprobatch.__file__).parent / "builtin" / "digits"
 BEAR = "A bear is playing a guitar on Times Square"
@@ -31,7 +31,7 @@ BEAR = "A bear is playing a guitar on Times Square"
 FRESH_PROCESS = """
 import json, os, sys
 from reprobatch import determinism
-from reprobatch.job import Determinism
+from reprobatch.settings import Determinism
 
 assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
 wanted = determinism.variables(Determinism(), 1)

@@ -32,7 +32,7 @@ from reprobatch.job import (
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "job-digits-canonical.json"
-DIGEST = "bf3c46854a9bf532c63e1837fc757be8a9a7e9da1133daf3d7f59e33d48b7817"
+DIGEST = "9948bc9952ce5998ca1464929caf119cd725a8b73239f9f15ff9489d392aa566"
 
 JOB = ResolvedJob(
     name="digits",
@@ -169,6 +169,9 @@ def test_the_order_of_grid_arguments_makes_another_job(folder: Path) -> None:
         "items.batched=[prompt]",
         "pipeline.dtype=float32",
         "pipeline.scheduler=",
+        "environments=one",
+        "tolerance={atol: 0, rtol: 0.0}",
+        "determinism.global_seed=none",
     ],
 )
 def test_a_default_written_out_makes_no_other_job(folder: Path, override: str) -> None:
@@ -224,6 +227,11 @@ CHANGES: dict[str, Any] = {
     "workers.threads": 1,
     "determinism.profile": "strict",
     "determinism.cublas_workspace": ":16:8",
+    "determinism.global_seed": "batch",
+    "pipeline.scheduler.seeded": "noise_sampler_seed",
+    "environments": "many",
+    "tolerance.atol": 1e-3,
+    "tolerance.rtol": 1e-3,
 }
 
 

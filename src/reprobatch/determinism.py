@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from reprobatch.errors import EnvironmentDiffers
-from reprobatch.job import Determinism
+from reprobatch.settings import Determinism
 
 _ALWAYS = {
     "DIFFUSERS_DISABLE_REMOTE_CODE": "1",

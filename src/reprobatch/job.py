@@ -14,7 +14,6 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     ValidationError,
@@ -24,6 +23,7 @@ from pydantic import (
 
 from reprobatch import canonical, findings, jobfile
 from reprobatch.errors import JobError
+from reprobatch.settings import ATTRIBUTE_NAME, SCHEDULER_NAME, Determinism, Scheduler, Strict, Tolerance, Workers
 
 MAX_ITEMS = 2**32
 
@@ -41,28 +41,17 @@ RESERVED_COLUMNS = frozenset({"index", "batch", "slot", "dtype", "shape", "check
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 _NAME = r"^[\w][\w.-]{0,99}$"
-_SCHEDULER = r"^[A-Za-z]\w*Scheduler$"
 _PATTERNS = {
     _NAME: "expected up to 100 letters, digits and, after the first, any of _ . -",
-    _SCHEDULER: "expected the name of a diffusers scheduler class, such as DDIMScheduler",
+    SCHEDULER_NAME: "expected the name of a diffusers scheduler class, such as DDIMScheduler",
+    ATTRIBUTE_NAME: "expected the name of an attribute, such as noise_sampler_seed",
 }
 _SHORTHANDS = {"pipeline.scheduler": "name", "determinism": "profile"}
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Scheduler(_Strict):
-    """A diffusers scheduler class, made ``from_config`` of the model's own, with ``config`` on top."""
-
-    name: str = Field(pattern=_SCHEDULER)
-    config: dict[str, JsonValue] = {}
-
-
-class Pipeline(_Strict):
+class Pipeline(Strict):
     """Which pipeline: model reference, revision for hub ids, dtype, scheduler."""
 
     model: str = Field(min_length=1)
@@ -76,7 +65,7 @@ class Pipeline(_Strict):
         return {"name": value} if isinstance(value, str) else value
 
 
-class Items(_Strict):
+class Items(Strict):
     """Where items come from: a file of ``prompts`` (TXT, JSONL, CSV, Parquet) or a ``count``.
 
     Every row is used ``repeat`` times in a row; a ``grid`` of call arguments multiplies that, its
@@ -101,32 +90,7 @@ class Items(_Strict):
         return self
 
 
-class Workers(_Strict):
-    """What one worker takes: CPUs and GPUs (fractions allowed) and torch threads.
-
-    The thread count changes the bits, so it is the job's, never the machine's.
-    """
-
-    cpus: float = Field(default=1.0, ge=0)
-    gpus: float = Field(default=0.0, ge=0)
-    threads: int = Field(default=1, ge=1, le=1024)
-
-    @field_validator("cpus", "gpus")
-    @classmethod
-    def _placeable(cls, value: float) -> float:
-        if value > 1 and value != int(value):
-            raise ValueError("expected a fraction below 1 or a whole number, as Ray shares a CPU or GPU out")
-        return value
-
-
-class Determinism(_Strict):
-    """The settings profile, and cuBLAS's workspace (``:16:8`` is the diffusers guide's)."""
-
-    profile: Literal["strict", "portable"] = "strict"
-    cublas_workspace: Literal[":16:8", ":4096:8"] = ":16:8"
-
-
-class _Common(_Strict):
+class _Common(Strict):
     name: str = Field(pattern=_NAME)
     master_seed: int = Field(ge=0)
     call: dict[str, JsonValue] = {}
@@ -135,6 +99,8 @@ class _Common(_Strict):
     shard_size: int = Field(ge=1)
     workers: Workers = Workers()
     determinism: Determinism = Determinism()
+    environments: Literal["one", "many"] = "one"
+    tolerance: Tolerance = Tolerance()
 
     @field_validator("determinism", mode="before")
     @classmethod
@@ -186,7 +152,7 @@ class Job(_Common):
         return _validated(cls, data, origin)
 
 
-class ItemSource(_Strict):
+class ItemSource(Strict):
     """The pinned item file: its name (no folder), format, SHA-256 and rows."""
 
     name: str
@@ -202,14 +168,14 @@ class ResolvedPipeline(Pipeline):
     model_digest: str
 
 
-class GridAxis(_Strict):
+class GridAxis(Strict):
     """A call argument and the values it takes."""
 
     name: str
     values: list[JsonValue] = Field(min_length=1)
 
 
-class ResolvedItems(_Strict):
+class ResolvedItems(Strict):
     """The items, with their number, columns (name to type) and which of them vary within a batch.
 
     The grid is a list, slowest axis first: its order says which item is which, and canonical JSON

@@ -1,0 +1,67 @@
+"""Parts of a job that say how it is run: scheduler, workers, determinism, tolerance."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+
+SCHEDULER_NAME = r"^[A-Za-z]\w*Scheduler$"
+ATTRIBUTE_NAME = r"^[a-z][a-z0-9_]{0,99}$"
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused, types are not coerced, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Scheduler(Strict):
+    """A diffusers scheduler class, made ``from_config`` of the model's own, with ``config`` on top.
+
+    ``seeded`` names an attribute that is given the seeds of the batch's slots, as a list, before every
+    call: for schedulers with noise of their own, such as ``noise_sampler_seed`` of
+    ``DPMSolverSDEScheduler``.
+    """
+
+    name: str = Field(pattern=SCHEDULER_NAME)
+    config: dict[str, JsonValue] = {}
+    seeded: str | None = Field(default=None, pattern=ATTRIBUTE_NAME)
+
+
+class Workers(Strict):
+    """What one worker takes: CPUs and GPUs (fractions allowed) and torch threads.
+
+    The thread count changes the bits, so it is the job's, never the machine's.
+    """
+
+    cpus: float = Field(default=1.0, ge=0)
+    gpus: float = Field(default=0.0, ge=0)
+    threads: int = Field(default=1, ge=1, le=1024)
+
+    @field_validator("cpus", "gpus")
+    @classmethod
+    def _placeable(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError("expected a fraction below 1 or a whole number, as Ray shares a CPU or GPU out")
+        return value
+
+
+class Determinism(Strict):
+    """The settings profile, and cuBLAS's workspace (``:16:8`` is the diffusers guide's).
+
+    ``global_seed: batch`` is for pipelines that draw from the global generators, which a run refuses
+    otherwise: these are seeded from the batch's first item before every call. Such a batch can be
+    replayed; its items then depend on that first one.
+    """
+
+    profile: Literal["strict", "portable"] = "strict"
+    cublas_workspace: Literal[":16:8", ":4096:8"] = ":16:8"
+    global_seed: Literal["none", "batch"] = "none"
+
+
+class Tolerance(Strict):
+    """What ``compare`` lets pass as *within*: ``|a - b| <= atol + rtol * |a|``."""
+
+    atol: float = Field(default=0.0, ge=0)
+    rtol: float = Field(default=0.0, ge=0)
