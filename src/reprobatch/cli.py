@@ -56,7 +56,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (make.run, make.plan, read.status, read.show, check.regenerate, check.verify, read.export):
+for command in (make.run, make.plan, make.probe, read.status, read.show, check.regenerate, check.verify, read.export):
     cli.add_command(command)
 
 

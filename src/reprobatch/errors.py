@@ -34,6 +34,12 @@ class EnvironmentDiffers(ReprobatchError):
     exit_code = 1
 
 
+class NotReproducible(ReprobatchError):
+    """The contract does not hold what a run rests on. Mend the job, or insist knowingly."""
+
+    exit_code = 1
+
+
 class DataError(ReprobatchError):
     """A dataset holds something other than it should. Nothing was overwritten; look at what is named."""
 

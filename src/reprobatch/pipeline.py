@@ -12,18 +12,21 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from reprobatch import randomness
 from reprobatch.errors import JobError, suggestion
 from reprobatch.items import is_batched_name
 from reprobatch.job import ResolvedJob
 from reprobatch.models import read_index
 from reprobatch.record import ITEM_SIZE, Output
 
+SHORT = 2  # steps of a probe: enough for noise between steps to show
 _DECODERS = ("vae", "vqvae", "vqgan", "movq")
 _TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -50,14 +53,27 @@ class Pipeline:
         size = self.job.batch_size
         if not len(arguments) == len(seeds) == size:
             raise ValueError(f"expected {size} slots, found {len(arguments)} arguments and {len(seeds)} seeds")
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        with torch.no_grad():
-            result = self.pipe(**self.keywords(arguments), generator=generators)
-        return _outputs(result[0], size)
+        return self.call(arguments, seeds)[0]
 
-    def keywords(self, arguments: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def call(
+        self, arguments: Sequence[dict[str, Any]], seeds: Sequence[int], *, short: bool = False
+    ) -> tuple[list[Output], list[torch.Generator]]:
+        """A call of any size, and each slot's generator as the call left it.
+
+        ``short`` asks for :data:`SHORT` steps, for probes and canaries.
+        """
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        scheduler = self.job.pipeline.scheduler
+        if scheduler is not None and scheduler.seeded:
+            setattr(self.pipe.scheduler, scheduler.seeded, list(seeds))
+        seeding = randomness.seeded(seeds[0]) if self.job.determinism.global_seed == "batch" else nullcontext()
+        with torch.no_grad(), seeding:
+            result = self.pipe(**self.keywords(arguments, short=short), generator=generators)
+        return _outputs(result[0], len(seeds)), generators
+
+    def keywords(self, arguments: Sequence[dict[str, Any]], *, short: bool = False) -> dict[str, Any]:
         """The call's keyword arguments for a batch, without the generators."""
-        size, items = self.job.batch_size, self.job.items
+        size, items = len(arguments), self.job.items
         call: dict[str, Any] = {
             name: [value] * size if is_batched_name(name) and not isinstance(value, list) else value
             for name, value in self.job.call.items()
@@ -74,6 +90,8 @@ class Pipeline:
             call["batch_size"] = size
         if "output_type" in self._parameters:
             call["output_type"] = {"latent": "latent", "pixels": "np"}[self.job.output]
+        if short:  # UnCLIP and others count the steps of each of their loops
+            call |= {name: SHORT for name in self._parameters if name.endswith("num_inference_steps")}
         return call
 
     def decode(self, output: Output) -> np.ndarray:
@@ -202,9 +220,13 @@ def _scheduler(job: ResolvedJob, pipe: Any) -> Any:
         known = [n for n in dir(diffusers) if n.endswith("Scheduler")]
         raise JobError(f"diffusers has no scheduler '{wanted.name}'{suggestion(wanted.name, known)}")
     try:
-        return cls.from_config(pipe.scheduler.config, **wanted.config)
+        scheduler = cls.from_config(pipe.scheduler.config, **wanted.config)
     except (ImportError, ValueError, TypeError) as error:
         raise JobError(f"{wanted.name} cannot be made from the model's scheduler: {error}") from None
+    if wanted.seeded and not hasattr(scheduler, wanted.seeded):
+        known = list(vars(scheduler))
+        raise JobError(f"{wanted.name} has no attribute '{wanted.seeded}' to seed{suggestion(wanted.seeded, known)}")
+    return scheduler
 
 
 def _complete(name: str, values: list[Any]) -> list[Any]:

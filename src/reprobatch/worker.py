@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from reprobatch import determinism, environment, models, seeds
+from reprobatch.contract import Contract, Place, Samples, padded
 from reprobatch.job import ResolvedJob
 from reprobatch.plan import Batch
 from reprobatch.record import Output, Row, ShardWriter
@@ -53,6 +54,7 @@ class Worker:
 
     def __init__(self, job: ResolvedJob, model: str | None = None) -> None:
         self.job = job
+        self._model = model
         determinism.prepare(job.determinism, job.workers.threads)
         self._lane = ThreadPoolExecutor(1, "pipeline")
         self._turn = threading.Lock()
@@ -69,6 +71,24 @@ class Worker:
     def batch(self, items: Sequence[dict[str, Any]], item_seeds: Sequence[int]) -> list[Output]:
         """One output an item; a short batch is padded with copies of its last item."""
         return self._submit(items, item_seeds).result()[0]
+
+    def canary(self, first: Sequence[Place]) -> list[Output]:
+        """The job's first batch at two steps, an output a slot: index and columns of its items are ``first``."""
+        slots = padded(first, self.job.batch_size)
+        seeded = [self.seed(at, item) for at, item in slots]
+
+        def call() -> list[Output]:
+            return list(self._pipeline.call([item for _, item in slots], seeded, short=True)[0])
+
+        return self._lane.submit(call).result()
+
+    def probe(self, samples: Samples, *, fresh: bool = True) -> Contract:
+        """Measure the job's contract here; without ``fresh`` no new process is started for it."""
+        from reprobatch.fresh import canary_outputs
+        from reprobatch.probes import probe
+
+        anew = (lambda: canary_outputs(self.job, self._model, samples.first)) if fresh else None
+        return self._lane.submit(probe, self._pipeline, samples, self.seed, anew).result()
 
     def shard(self, number: int, batches: Sequence[Batch], items: Sequence[dict[str, Any]]) -> Shard:
         """Make a shard: ``items`` are those of ``batches``, in index order.

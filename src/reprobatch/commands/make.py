@@ -1,7 +1,8 @@
-"""Commands that take a job: ``run``, ``plan``."""
+"""Commands that take a job: ``run``, ``plan``, ``probe``."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import click
 
 from reprobatch.commands.common import (
+    DIFFERS,
+    DONE,
     FOLDER,
     as_json,
     job_argument,
@@ -73,6 +76,33 @@ def plan(job: Path, overrides: tuple[str, ...], json_: bool) -> None:
         "job_digest": resolved.job.digest,
     }
     show_result(facts, "\n".join(f"{name}: {shown(value)}" for name, value in facts.items()), json_)
+
+
+@click.command()
+@job_argument
+@overrides
+@as_json
+def probe(job: Path, overrides: tuple[str, ...], json_: bool) -> None:
+    """Measure what is reproducible about a job on this machine, in a few two-step calls.
+
+    \b
+    reprobatch probe jobs/digits.yaml
+    """
+    from reprobatch import contract, determinism
+    from reprobatch.resolve import load
+
+    resolved = load(job, list(overrides))
+    # before torch is imported, which reads some of them once
+    determinism.prepare(resolved.job.determinism, resolved.job.workers.threads)
+    from reprobatch.worker import Worker
+
+    found = Worker(resolved.job, resolved.model_hint).probe(
+        contract.samples(resolved.job, resolved.plan, resolved.reader.read)
+    )
+    broken = ", ".join(found.broken).replace("_", " ")
+    verdict = f"a run refuses this job ({broken})" if broken else "a run takes this job"
+    show_result({"contract": found.as_dict(), "accepted": not broken}, f"{found.table()}\n{verdict}", json_)
+    sys.exit(DIFFERS if broken else DONE)
 
 
 def _warn_repeated_seeds(resolved: Any) -> None:

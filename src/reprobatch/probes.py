@@ -1,0 +1,189 @@
+"""The probes: a few two-step calls that measure a job's contract on this machine.
+
+About fifteen calls of two steps: less than one batch of fifty. Each call but one runs under the same
+seeds of the global generators, so that a pipeline that draws from these is seen by *that* probe and
+does not fail all the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+
+from reprobatch import determinism, randomness, verdict
+from reprobatch.contract import QUESTIONS, Answer, Contract, Samples, lengthened, padded
+from reprobatch.errors import JobError
+from reprobatch.pipeline import Pipeline
+from reprobatch.record import Output
+
+Seeded = tuple[int, dict[str, Any]]  # a seed, and an item's own columns
+_Made = tuple[list[Output], list[bytes]]  # what each slot got, and its generator's state afterwards
+
+
+def probe(
+    pipeline: Pipeline,
+    samples: Samples,
+    seed: Callable[[int, dict[str, Any]], int],
+    fresh: Callable[[], list[Output]] | None,
+) -> Contract:
+    """Measure a job's contract.
+
+    ``seed`` gives an item's seed; ``fresh`` makes the first batch in a new process, and where it is
+    ``None`` that answer is left open.
+    """
+    return _Probe(pipeline, samples, seed).contract(fresh)
+
+
+class _Probe:
+    def __init__(self, pipeline: Pipeline, samples: Samples, seed: Callable[[int, dict[str, Any]], int]) -> None:
+        self._pipeline = pipeline
+        self._size = pipeline.job.batch_size
+        self._first = [(seed(at, item), item) for at, item in padded(samples.first, self._size)]
+        # another seed than its own: in a small job the others are the first batch's items again
+        self._others = [(seed(at, item) ^ 1, item) for at, item in samples.others]
+        items = pipeline.job.items
+        changed = lengthened(samples.others, items.columns, items.batched)
+        self._longer = [(seed, item) for (seed, _), (_, item) in zip(self._others, changed, strict=True)]
+
+    def contract(self, fresh: Callable[[], list[Output]] | None) -> Contract:
+        before = randomness.snapshot()
+        with randomness.seeded(0):
+            torch_before = randomness.snapshot()
+            base = self._run(self._first)
+            touched = [name for name in randomness.changed(torch_before) if name not in ("numpy", "python")]
+        again = self._call(self._first)
+        repeatable = _same(base[0], again[0])
+        mixed, neighbours = self._neighbours(base)
+        slots = self._slots(mixed)
+        alone, states = self._alone(mixed)
+        answers = {
+            "repeatable": repeatable,
+            "fresh_process": _guarded(lambda: _same(base[0], fresh())) if fresh else Answer(None),
+            "neighbour_free": neighbours,
+            "slot_free": slots,
+            "alone": alone,
+            "batch_size_free": self._batch_sizes(base),
+            "stray_randomness": self._stray(base, touched),
+            "generators": states,
+            "thread_free": self._threads(base),
+        }
+        assert answers.keys() == QUESTIONS.keys() and not randomness.changed(before)
+        contract = Contract(answers)
+        return Contract(answers, self._causes(contract, again)) if contract.broken else contract
+
+    def _run(self, slots: Sequence[Seeded]) -> _Made:
+        outputs, generators = self._pipeline.call([item for _, item in slots], [seed for seed, _ in slots], short=True)
+        return outputs, [generator.get_state().numpy().tobytes() for generator in generators]
+
+    def _call(self, slots: Sequence[Seeded], global_seed: int = 0) -> _Made:
+        with randomness.seeded(global_seed):
+            return self._run(slots)
+
+    def _neighbours(self, base: _Made) -> tuple[tuple[list[Seeded], _Made], Answer]:
+        """A mixed batch and its result; and whether items keep their bits beside others."""
+        made: list[tuple[list[Seeded], _Made]] = []
+        answers = []
+        for parity in (0, 1):
+            try:
+                batch, result = self._mixed(self._longer, parity)
+            except (ValueError, RuntimeError):  # a text too long for this pipeline: as it stands in the job, then
+                batch, result = self._mixed(self._others, parity)
+            kept = range(parity, self._size, 2)
+            made.append((batch, result))
+            answers.append(_same([base[0][k] for k in kept], [result[0][k] for k in kept]))
+        return made[0], _all(answers)
+
+    def _mixed(self, others: list[Seeded], parity: int) -> tuple[list[Seeded], _Made]:
+        batch = [self._first[k] if k % 2 == parity else others[k] for k in range(self._size)]
+        return batch, self._call(batch)
+
+    def _slots(self, mixed: tuple[list[Seeded], _Made]) -> Answer:
+        batch, (expected, _) = mixed
+        turned = self._call(batch[::-1])[0][::-1]
+        moved = self._call([*batch[1:], batch[0]])[0]
+        return _all([_same(expected, turned), _same(expected, [moved[-1], *moved[:-1]])])
+
+    def _alone(self, mixed: tuple[list[Seeded], _Made]) -> tuple[Answer, Answer]:
+        """Whether copies of an item, at three slots, give its bits and leave its generator in the same state."""
+        batch, (expected, states) = mixed
+        answers, equal = [], True
+        for slot in sorted({0, self._size // 2, self._size - 1}):
+            outputs, after = self._call([batch[slot]] * self._size)
+            answers.append(_same([expected[slot]], [outputs[slot]]))
+            equal = equal and after[slot] == states[slot]
+        return _all(answers), Answer(equal, 0.0 if equal else None)
+
+    def _batch_sizes(self, base: _Made) -> Answer:
+        sizes = sorted({1, 2, self._size - 1} - {0, self._size})
+        batch = [*self._first, *self._others]
+
+        def answer(size: int) -> Answer:
+            common = min(size, self._size)
+            return _same(base[0][:common], self._call(batch[:size])[0][:common])
+
+        return _all([_guarded(lambda size=size: answer(size), f"size {size}: ") for size in sizes])  # type: ignore[misc]
+
+    def _threads(self, base: _Made) -> Answer:
+        if self._pipeline.job.device != "cpu":
+            return Answer(None)
+        mine = torch.get_num_threads()
+        torch.set_num_threads(2 if mine == 1 else 1)
+        try:
+            return _same(base[0], self._call(self._first)[0])
+        finally:
+            torch.set_num_threads(mine)
+
+    def _stray(self, base: _Made, touched: list[str]) -> Answer:
+        other = _same(base[0], self._call(self._first, global_seed=1)[0])
+        if other.holds and not touched:
+            return other
+        with randomness.seeded(0):
+            draws = randomness.who_draws(lambda: self._run(self._first))
+        return Answer(False, other.linf, draws or f"global {', '.join(touched)} generator moved")
+
+    def _causes(self, contract: Contract, again: _Made) -> list[str]:
+        causes = []
+        if contract["stray_randomness"].why:
+            causes.append(f"random numbers from {contract['stray_randomness'].why}")
+        if not contract["repeatable"].holds:
+            if _same(again[0], self._call(self._first)[0]).holds:
+                causes.append("the first call differs and the later ones agree: the pipeline keeps state between calls")
+            training = [n for n, c in self._pipeline.pipe.components.items() if getattr(c, "training", False)]
+            causes += [f"component '{name}' is in training mode (dropout)" for name in training]
+            job = self._pipeline.job
+            wanted, found = determinism.strict_settings(job.workers.threads, job.device), determinism.in_force()
+            causes += [
+                f"{k} is {found[k]}, {job.determinism.profile} sets {v}" for k, v in wanted.items() if found[k] != v
+            ]
+        return causes or ["none that is known; a kernel without a deterministic form, or the hardware"]
+
+
+def _same(expected: Sequence[Output], found: Sequence[Output]) -> Answer:
+    if len(expected) != len(found):
+        return Answer(False, None, f"expected {len(expected)} outputs, found {len(found)}")
+    compared = [verdict.compare(a, b) for a, b in zip(expected, found, strict=True)]
+    differing = [c.linf for c in compared if c.verdict != "identical"]
+    if not differing:
+        return Answer(True, 0.0)
+    known = [linf for linf in differing if linf is not None]
+    return Answer(False, max(known) if len(known) == len(differing) else None)
+
+
+def _all(answers: Iterable[Answer]) -> Answer:
+    """One answer for several: it holds where all do; the largest difference."""
+    failed = [answer for answer in answers if not answer.holds]
+    if not failed:
+        return Answer(True, 0.0)
+    known = [a.linf for a in failed if a.linf is not None]
+    return Answer(False, max(known) if len(known) == len(failed) else None, failed[0].why)
+
+
+def _guarded(answer: Callable[[], Answer], where: str = "") -> Answer:
+    """An answer, or that the call was refused: some pipelines take one size only."""
+    try:
+        return answer()
+    except (JobError, ValueError, RuntimeError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
+        text = " ".join(str(error).split())[:120]
+        return Answer(False, None, f"{where}{type(error).__name__}: {text}")
