@@ -11,14 +11,17 @@ import pytest
 HEAVY = {"torch", "diffusers", "ray", "transformers"}
 CORE = [
     "reprobatch",
+    "reprobatch.admission",
     "reprobatch.canonical",
     "reprobatch.card",
     "reprobatch.cli",
+    "reprobatch.contract",
     "reprobatch.dataset",
     "reprobatch.environment",
     "reprobatch.errors",
     "reprobatch.estimate",
     "reprobatch.findings",
+    "reprobatch.interrupt",
     "reprobatch.items",
     "reprobatch.job",
     "reprobatch.jobfile",

@@ -8,69 +8,31 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray import exceptions
 
 from reprobatch import determinism
-from reprobatch.errors import DataError, JobError, ReprobatchError, RunFailed
+from reprobatch.actor import Actor
+from reprobatch.admission import Admission, Arrival
+from reprobatch.contract import Samples
+from reprobatch.errors import DataError, EnvironmentDiffers, JobError, ReprobatchError, RunFailed
+from reprobatch.interrupt import interruptible
 from reprobatch.job import ResolvedJob
-from reprobatch.plan import Batch, Plan
+from reprobatch.plan import Plan
 from reprobatch.schedule import Schedule
-from reprobatch.store import Store, shard_name
-from reprobatch.worker import Worker
 
 IN_FLIGHT = 2  # shards an actor has at once
 MAX_LOST = 5  # actors that may die before their first shard, one after the other
 WAIT = 0.5  # seconds between two looks at the clock
 
 Event = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a worker says of a shard it committed; ``sha256`` is the file's."""
-
-    shard: int
-    items: int
-    sha256: str
-    compact: str
-    size: int
-    seconds: float
-    pipeline_seconds: float
-    new: bool
-
-
-class _Actor:
-    """Runs in the worker process; Ray calls it from as many threads as there are shards in flight."""
-
-    def load(self, job_json: str, model: str | None) -> dict[str, Any]:
-        self.worker = Worker(ResolvedJob.from_json(job_json), model)
-        return {"environment": self.worker.environment(), "host": socket.gethostname(), "pid": os.getpid()}
-
-    def make(self, out: str, number: int, batches: Sequence[Batch], items: Sequence[dict[str, Any]]) -> Receipt:
-        start = time.monotonic()
-        shard = self.worker.shard(number, batches, items)
-        new = Store(out).put_new(shard_name(number), memoryview(shard.data))
-        seconds = time.monotonic() - start
-        return Receipt(
-            number,
-            shard.items,
-            shard.sha256,
-            shard.compact,
-            shard.data.size,
-            seconds,
-            shard.pipeline_seconds,
-            new,
-        )
+_Task = Literal["load", "probe", "fresh"]  # what an actor is asked besides shards
 
 
 @dataclass
@@ -79,7 +41,8 @@ class _Member:
 
     name: int
     handle: Any
-    ready: bool = False
+    ready: bool = False  # may be given work
+    arrival: Arrival | None = None
     shards: set[int] = field(default_factory=set)
 
 
@@ -104,40 +67,12 @@ def connected(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], None]]:
-    """Ctrl-C and SIGTERM as a question to ask between two steps, for the length of a block.
-
-    An exception that a signal raises anywhere may land in a callback, where Python drops it and the run
-    goes on. A second signal is as abrupt as ever.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    caught: list[int] = []
-
-    def handler(number: int, _: Any) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    def ask() -> None:
-        if caught:
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield ask
-    finally:
-        for number, former in before.items():
-            signal.signal(number, former)
-
-
 class Pool:
     """Workers of one job on a Ray cluster.
 
     ``on_event`` is told what happens, as dictionaries with an ``event`` key: ``ready``, ``start``,
-    ``done``, ``again``, ``failed``, ``lost``, ``waiting``.
+    ``done``, ``again``, ``failed``, ``lost``, ``waiting``, ``probing``, ``contract``, ``turned_away``,
+    ``environment``.
     """
 
     def __init__(
@@ -145,17 +80,21 @@ class Pool:
         job: ResolvedJob,
         model: str | None,
         out: str,
+        samples: Samples,
+        admission: Admission,
         limit: int | None,
         on_event: Callable[[Event], None],
     ) -> None:
         self._job, self._model, self._out = job, model, out
+        self._samples, self._admission = samples, admission
         self._tell = on_event
         self._limit = min(limit or 10**6, _room(job))
         self._members: dict[int, _Member] = {}
-        self._pending: dict[ray.ObjectRef[Any], tuple[_Member, int | None]] = {}
+        self._pending: dict[ray.ObjectRef[Any], tuple[_Member, int | _Task]] = {}
         self._spawned = self._lost_in_row = 0
+        self._turned_away: list[str] = []
         needs = job.workers
-        self._remote = ray.remote(_Actor).options(
+        self._remote = ray.remote(Actor).options(
             num_cpus=needs.cpus,
             num_gpus=needs.gpus,
             max_restarts=0,
@@ -171,9 +110,9 @@ class Pool:
     ) -> None:
         """Work until nothing is left. Raises for errors that no other attempt could mend."""
         waiting_since = time.monotonic()
-        with _interruptible() as raise_if_interrupted:
+        with interruptible() as raise_if_interrupted:
             try:
-                while not schedule.finished:
+                while not schedule.finished or self._unanswered():
                     raise_if_interrupted()
                     self._grow(schedule)
                     self._assign(schedule, plan, read)
@@ -191,12 +130,18 @@ class Pool:
                         ray.kill(member.handle)
 
     def _grow(self, schedule: Schedule) -> None:
-        wanted = min(self._limit, schedule.remaining)
+        wanted = self._wanted = min(self._limit - len(self._turned_away), schedule.remaining)
         while len(self._members) < wanted:
             self._spawned += 1
             member = _Member(self._spawned, self._remote.remote())
             self._members[member.name] = member
-            self._pending[member.handle.load.remote(self._job.canonical, self._model)] = (member, None)
+            reference = member.handle.load.remote(self._job.canonical, self._model, self._samples.first)
+            self._pending[reference] = (member, "load")
+        if not self._members and not schedule.finished:
+            raise EnvironmentDiffers(
+                f"expected workers that give the recorded bits, found none here: {self._turned_away[-1]}; run where "
+                "the dataset was begun, or set environments: many in a new dataset"
+            )
 
     def _assign(self, schedule: Schedule, plan: Plan, read: Callable[[int, int], list[dict[str, Any]]]) -> None:
         # a second shard in flight only while every worker, those still loading too, will have a first
@@ -226,30 +171,94 @@ class Pool:
                 )
 
     def _take(self, reference: ray.ObjectRef[Any], schedule: Schedule) -> None:
-        member, shard = self._pending.pop(reference)
+        member, task = self._pending.pop(reference)
         try:
             result = ray.get(reference)
         except exceptions.RayTaskError as error:
-            self._failed(member, shard, error, schedule)
+            self._failed(member, task, error, schedule)
         except exceptions.RayError as error:
-            self._lost(member, shard, error, schedule)
+            self._lost(member, task, error, schedule)
         else:
             self._lost_in_row = 0
-            if shard is None:
-                member.ready = True
-                self._tell({"event": "ready", "worker": member.name, **result})
+            if isinstance(task, str):
+                self._answered(member, task, result)
             else:
-                member.shards.discard(shard)
-                schedule.finish(shard)
-                self._tell({"event": "done", "shard": shard, "worker": member.name, "receipt": result})
+                member.shards.discard(task)
+                schedule.finish(task)
+                self._tell({"event": "done", "shard": task, "worker": member.name, "receipt": result})
 
-    def _failed(self, member: _Member, shard: int | None, error: exceptions.RayTaskError, schedule: Schedule) -> None:
+    def _answered(self, member: _Member, task: _Task, result: Any) -> None:
+        if task == "load":
+            member.arrival = Arrival(member.name, result["canary"], result["environment"])
+            self._tell({"event": "ready", "worker": member.name, **result})
+            self._admit([member])
+        elif task == "probe":
+            self._admission.settle(result)
+            self._tell_contract()
+            self._admit([m for m in self._members.values() if m.arrival is not None])
+        else:
+            self._admission.answer_fresh(result)
+            self._tell_contract()
+
+    def _admit(self, members: list[_Member]) -> None:
+        known = self._admission.contract
+        for member in members:
+            assert member.arrival is not None
+            decision = self._admission.arrive(member.arrival)
+            if decision == "probe":
+                self._tell({"event": "probing", "worker": member.name})
+                # with others on the way, the first of them answers what a new process gives
+                self._pending[member.handle.probe.remote(self._samples, self._wanted == 1)] = (member, "probe")
+            elif decision == "turn away":
+                self._turn_away(member, member.arrival)
+            elif decision == "admit":
+                member.ready = True
+                self._tell_differences(member.arrival)
+        if known is not None and known != self._admission.contract:
+            self._tell_contract()
+
+    def _turn_away(self, member: _Member, arrival: Arrival) -> None:
+        reason = self._admission.reason(arrival)
+        self._turned_away.append(reason)
+        del self._members[member.name]
+        ray.kill(member.handle)
+        self._tell({"event": "turned_away", "worker": member.name, "reason": reason})
+
+    def _tell_contract(self) -> None:
+        contract, reference = self._admission.contract, self._admission.reference
+        assert contract is not None and reference is not None
+        event = {"event": "contract", "contract": contract.as_dict(), "canary": reference.canary}
+        self._tell({**event, "environment": reference.facts})
+
+    def _tell_differences(self, arrival: Arrival) -> None:
+        assert self._admission.reference is not None
+        differs = self._admission.differences(arrival)
+        if differs or arrival.canary != self._admission.reference.canary:
+            event = {"event": "environment", "worker": arrival.worker, "canary": arrival.canary, "differs": differs}
+            self._tell({**event, "environment": arrival.facts})
+
+    def _unanswered(self) -> bool:
+        """Whether *fresh process* is still open: no second worker came, so a new process is started."""
+        contract = self._admission.contract
+        if contract is None or contract["fresh_process"].holds is not None:
+            return False
+        asked = any(task == "fresh" for _, task in self._pending.values())
+        if not asked:
+            member = next((m for m in self._members.values() if m.ready), None)
+            if member is None:
+                return False
+            self._pending[member.handle.fresh.remote(self._samples)] = (member, "fresh")
+        return True
+
+    def _failed(self, member: _Member, task: int | _Task, error: exceptions.RayTaskError, schedule: Schedule) -> None:
         cause = error.cause if isinstance(error.cause, BaseException) else error
         reason = str(cause) if isinstance(cause, ReprobatchError) else f"{type(cause).__name__}: {_line(cause)}"
-        if shard is None:
+        if isinstance(task, str):
             if isinstance(cause, ReprobatchError):
                 raise type(cause)(str(cause)) from None
-            raise RunFailed(f"a worker could not load the pipeline: {reason}") from None
+            doing = {"load": "load the pipeline", "probe": "run the probes", "fresh": "start a new process"}[task]
+            raise RunFailed(f"a worker could not {doing}: {reason}") from None
+        shard = task
         member.shards.discard(shard)
         if isinstance(cause, JobError):
             raise JobError(str(cause)) from None
@@ -260,12 +269,14 @@ class Pool:
             again = schedule.fail(shard, reason)
         self._tell({"event": "again" if again else "failed", "shard": shard, "worker": member.name, "reason": reason})
 
-    def _lost(self, member: _Member, shard: int | None, error: exceptions.RayError, schedule: Schedule) -> None:
+    def _lost(self, member: _Member, task: int | _Task, error: exceptions.RayError, schedule: Schedule) -> None:
         reason = f"worker died: {_line(error)}"
         if self._members.pop(member.name, None) is not None:
             self._lost_in_row += 1
+            self._admission.lose(member.name)
             self._tell({"event": "lost", "worker": member.name, "reason": reason})
-        if shard is not None:
+        if isinstance(task, int):
+            shard = task
             again = schedule.lose(shard, reason)
             self._tell(
                 {

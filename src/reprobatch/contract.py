@@ -16,6 +16,8 @@ from reprobatch.job import ResolvedJob
 from reprobatch.plan import Plan
 from reprobatch.record import Output
 
+SHORT = 2  # steps of a probe and a canary: enough for noise between steps to show
+
 QUESTIONS = {
     "repeatable": "the same call again in this process gives the same bits",
     "fresh_process": "a new process gives the same bits",

@@ -26,13 +26,14 @@ from reprobatch.store import Store, shard_name
 
 @dataclass(frozen=True)
 class Footer:
-    """What a shard's footer says of it."""
+    """What a shard's footer says of it; ``environment`` only in a dataset of many."""
 
     job: str
     shard: int
     seeds: str
     compact: str
     rows: int
+    environment: str | None = None
 
 
 class Dataset:
@@ -191,6 +192,7 @@ def read_footer(file: pq.ParquetFile, name: str) -> Footer:
             entries["reprobatch.seeds"],
             entries["reprobatch.merkle"],
             file.metadata.num_rows,
+            entries.get("reprobatch.environment"),
         )
     except (KeyError, ValueError) as error:
         raise DataError(f"{name}: expected reprobatch's footer entries, found none or damaged ({error})") from None

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 from reprobatch import randomness
+from reprobatch.contract import SHORT
 from reprobatch.errors import JobError, suggestion
 from reprobatch.items import is_batched_name
 from reprobatch.job import ResolvedJob
 from reprobatch.models import read_index
 from reprobatch.record import ITEM_SIZE, Output
 
-SHORT = 2  # steps of a probe: enough for noise between steps to show
 _DECODERS = ("vae", "vqvae", "vqgan", "movq")
 _TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -60,7 +60,7 @@ class Pipeline:
     ) -> tuple[list[Output], list[torch.Generator]]:
         """A call of any size, and each slot's generator as the call left it.
 
-        ``short`` asks for :data:`SHORT` steps, for probes and canaries.
+        ``short`` asks for :data:`reprobatch.contract.SHORT` steps, for probes and canaries.
         """
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         scheduler = self.job.pipeline.scheduler

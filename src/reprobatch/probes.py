@@ -54,13 +54,13 @@ class _Probe:
             base = self._run(self._first)
             touched = [name for name in randomness.changed(torch_before) if name not in ("numpy", "python")]
         again = self._call(self._first)
-        repeatable = _same(base[0], again[0])
+        repeatable = same(base[0], again[0])
         mixed, neighbours = self._neighbours(base)
         slots = self._slots(mixed)
         alone, states = self._alone(mixed)
         answers = {
             "repeatable": repeatable,
-            "fresh_process": _guarded(lambda: _same(base[0], fresh())) if fresh else Answer(None),
+            "fresh_process": _guarded(lambda: same(base[0], fresh())) if fresh else Answer(None),
             "neighbour_free": neighbours,
             "slot_free": slots,
             "alone": alone,
@@ -92,7 +92,7 @@ class _Probe:
                 batch, result = self._mixed(self._others, parity)
             kept = range(parity, self._size, 2)
             made.append((batch, result))
-            answers.append(_same([base[0][k] for k in kept], [result[0][k] for k in kept]))
+            answers.append(same([base[0][k] for k in kept], [result[0][k] for k in kept]))
         return made[0], _all(answers)
 
     def _mixed(self, others: list[Seeded], parity: int) -> tuple[list[Seeded], _Made]:
@@ -103,7 +103,7 @@ class _Probe:
         batch, (expected, _) = mixed
         turned = self._call(batch[::-1])[0][::-1]
         moved = self._call([*batch[1:], batch[0]])[0]
-        return _all([_same(expected, turned), _same(expected, [moved[-1], *moved[:-1]])])
+        return _all([same(expected, turned), same(expected, [moved[-1], *moved[:-1]])])
 
     def _alone(self, mixed: tuple[list[Seeded], _Made]) -> tuple[Answer, Answer]:
         """Whether copies of an item, at three slots, give its bits and leave its generator in the same state."""
@@ -111,7 +111,7 @@ class _Probe:
         answers, equal = [], True
         for slot in sorted({0, self._size // 2, self._size - 1}):
             outputs, after = self._call([batch[slot]] * self._size)
-            answers.append(_same([expected[slot]], [outputs[slot]]))
+            answers.append(same([expected[slot]], [outputs[slot]]))
             equal = equal and after[slot] == states[slot]
         return _all(answers), Answer(equal, 0.0 if equal else None)
 
@@ -121,7 +121,7 @@ class _Probe:
 
         def answer(size: int) -> Answer:
             common = min(size, self._size)
-            return _same(base[0][:common], self._call(batch[:size])[0][:common])
+            return same(base[0][:common], self._call(batch[:size])[0][:common])
 
         return _all([_guarded(lambda size=size: answer(size), f"size {size}: ") for size in sizes])  # type: ignore[misc]
 
@@ -131,12 +131,12 @@ class _Probe:
         mine = torch.get_num_threads()
         torch.set_num_threads(2 if mine == 1 else 1)
         try:
-            return _same(base[0], self._call(self._first)[0])
+            return same(base[0], self._call(self._first)[0])
         finally:
             torch.set_num_threads(mine)
 
     def _stray(self, base: _Made, touched: list[str]) -> Answer:
-        other = _same(base[0], self._call(self._first, global_seed=1)[0])
+        other = same(base[0], self._call(self._first, global_seed=1)[0])
         if other.holds and not touched:
             return other
         with randomness.seeded(0):
@@ -148,7 +148,7 @@ class _Probe:
         if contract["stray_randomness"].why:
             causes.append(f"random numbers from {contract['stray_randomness'].why}")
         if not contract["repeatable"].holds:
-            if _same(again[0], self._call(self._first)[0]).holds:
+            if same(again[0], self._call(self._first)[0]).holds:
                 causes.append("the first call differs and the later ones agree: the pipeline keeps state between calls")
             training = [n for n, c in self._pipeline.pipe.components.items() if getattr(c, "training", False)]
             causes += [f"component '{name}' is in training mode (dropout)" for name in training]
@@ -160,7 +160,8 @@ class _Probe:
         return causes or ["none that is known; a kernel without a deterministic form, or the hardware"]
 
 
-def _same(expected: Sequence[Output], found: Sequence[Output]) -> Answer:
+def same(expected: Sequence[Output], found: Sequence[Output]) -> Answer:
+    """Whether two lists of outputs are bit for bit the same, and by how much not."""
     if len(expected) != len(found):
         return Answer(False, None, f"expected {len(expected)} outputs, found {len(found)}")
     compared = [verdict.compare(a, b) for a, b in zip(expected, found, strict=True)]

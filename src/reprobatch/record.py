@@ -95,10 +95,18 @@ class ShardWriter:
 
     Row groups hold whole batches, about ``GROUP_BYTES`` of output each. The footer carries the format
     id, the job digest, the shard's number, the seed scheme and the Merkle compact range of the
-    shard's checksums.
+    shard's checksums; in a dataset of many environments also which one made it.
     """
 
-    def __init__(self, columns: dict[str, str], output: str, job_digest: str, shard: int, scheme: str) -> None:
+    def __init__(
+        self,
+        columns: dict[str, str],
+        output: str,
+        job_digest: str,
+        shard: int,
+        scheme: str,
+        environment: str | None = None,
+    ) -> None:
         self._schema = schema(columns, output)
         self._output = output
         self._footer = {
@@ -106,6 +114,7 @@ class ShardWriter:
             "reprobatch.job": job_digest,
             "reprobatch.shard": str(shard),
             "reprobatch.seeds": scheme,
+            **({"reprobatch.environment": environment} if environment else {}),
         }
         self._sink = pa.BufferOutputStream()
         texts = [name for name, kind in columns.items() if kind == "string"]

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprobatch import canonical, environment
+from reprobatch import canonical
 from reprobatch import store as names
+from reprobatch.actor import Receipt
+from reprobatch.admission import Admission, Arrival
 from reprobatch.card import dataset_card
-from reprobatch.cluster import Pool, Receipt, connected
+from reprobatch.cluster import Pool, connected
+from reprobatch.contract import SHORT, Contract, samples
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError, JobError, RunFailed
 from reprobatch.job import ResolvedJob
@@ -50,13 +53,15 @@ def run(
     *,
     workers: int | None = None,
     address: str | None = None,
+    insist: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Outcome:
     """Make what is missing of a job's dataset in ``out``.
 
-    ``workers`` is the most at once, ``address`` a Ray cluster to join. Raises :class:`JobError`
-    where the folder belongs to another job, and :class:`RunFailed` where shards could not be made;
-    what was made is kept either way.
+    ``workers`` is the most at once, ``address`` a Ray cluster to join; with ``insist`` a job is run
+    even if its contract does not hold. Raises :class:`JobError` where the folder belongs to another job,
+    :class:`NotReproducible` where the contract does not hold, :class:`EnvironmentDiffers` where no worker
+    gives the recorded bits, and :class:`RunFailed` where shards could not be made; what was made is kept.
     """
     began = time.monotonic()
     job, plan, store = resolved.job, resolved.plan, Store(out)
@@ -65,11 +70,13 @@ def run(
     receipts: dict[int, Receipt] = {}
     on_event({"event": "plan", "shards": plan.shards, "done": schedule.done, "items": plan.count})
     if not schedule.finished:
+        admission = _admission(Dataset(store.root), insist)
         with Journal(store) as journal:
             keep = _Keeper(store, job, plan, journal, receipts, on_event)
             _remember_places(store, resolved)
             with connected(address):
-                pool = Pool(job, resolved.model_hint, str(store.root.resolve()), workers, keep)
+                chosen, out_path = samples(job, plan, resolved.reader.read), str(store.root.resolve())
+                pool = Pool(job, resolved.model_hint, out_path, chosen, admission, workers, keep)
                 pool.run(schedule, plan, resolved.reader.read)
     if schedule.failures:
         raise RunFailed(_failures(schedule, plan))
@@ -136,8 +143,16 @@ def describe(job: ResolvedJob, plan: Plan) -> dict[str, Any]:
     }
 
 
+def _admission(dataset: Dataset, insist: bool) -> Admission:
+    manifest, recorded, contract = dataset.manifest, None, None
+    if "canary" in manifest:
+        recorded = Arrival(None, manifest["canary"]["checksum"], manifest["environment"])
+        contract = Contract.from_dict(manifest["contract"])
+    return Admission(recorded, contract, many=dataset.job.environments == "many", insist=insist)
+
+
 class _Keeper:
-    """Writes down what happens: journal, receipts, and the first worker's environment."""
+    """Writes down what happens: journal, receipts, the contract and its environment."""
 
     def __init__(
         self,
@@ -152,21 +167,26 @@ class _Keeper:
         self._job, self._plan = job, plan
 
     def __call__(self, event: Event) -> None:
-        if event["event"] == "ready":
-            self._environment(event["environment"])
+        if event["event"] == "contract":
+            self._contract(event)
+        if event["event"] == "environment" and self._job.environments == "many":
+            known = Dataset(self._store.root).manifest.get("environments", {})
+            self._manifest(environments={**known, event["canary"]: event["environment"]})
         if event["event"] == "done":
             self._receipts[event["shard"]] = event["receipt"]
         self._journal.write(event)
         self._tell(event)
 
-    def _environment(self, facts: dict[str, Any]) -> None:
-        manifest = Dataset(self._store.root).manifest
-        if "environment" not in manifest:
-            _write_manifest(self._store, {**describe(self._job, self._plan), "environment": facts})
-            return
-        differing = environment.explain(facts, manifest["environment"])
-        if differing:
-            self._tell({"event": "environment", "differs": differing})
+    def _contract(self, event: Event) -> None:
+        canary, facts = event["canary"], event["environment"]
+        of_many = {"environments": {canary: facts}} if self._job.environments == "many" else {}
+        self._manifest(
+            environment=facts, canary={"checksum": canary, "steps": SHORT}, contract=event["contract"], **of_many
+        )
+
+    def _manifest(self, **entries: Any) -> None:
+        there = Dataset(self._store.root).manifest
+        _write_manifest(self._store, {**there, **describe(self._job, self._plan), **entries})
 
 
 def _write_manifest(store: Store, manifest: dict[str, Any]) -> None:

@@ -55,8 +55,17 @@ class RunView:
     def _waiting(self, event: dict[str, Any]) -> None:
         self._progress.say(event["reason"])
 
+    def _probing(self, event: dict[str, Any]) -> None:
+        self._progress.say("measuring what is reproducible here")
+
+    def _turned_away(self, event: dict[str, Any]) -> None:
+        self._workers.discard(event["worker"])
+        self._note()
+        self._progress.say(f"worker {event['worker']} turned away: {event['reason']}")
+
     def _environment(self, event: dict[str, Any]) -> None:
-        self._progress.say(f"this environment differs from the recorded one: {'; '.join(event['differs'])}")
+        said = "; ".join(event["differs"]) or "nothing that is recorded"
+        self._progress.say(f"worker {event['worker']}'s environment differs from the recorded one: {said}")
 
     def _note(self) -> None:
         failed = f", {self._failures} shards failed" if self._failures else ""

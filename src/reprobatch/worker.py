@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from reprobatch import determinism, environment, models, seeds
-from reprobatch.contract import Contract, Place, Samples, padded
+from reprobatch.contract import Answer, Contract, Place, Samples, padded
 from reprobatch.job import ResolvedJob
 from reprobatch.plan import Batch
 from reprobatch.record import Output, Row, ShardWriter
@@ -90,14 +90,29 @@ class Worker:
         anew = (lambda: canary_outputs(self.job, self._model, samples.first)) if fresh else None
         return self._lane.submit(probe, self._pipeline, samples, self.seed, anew).result()
 
-    def shard(self, number: int, batches: Sequence[Batch], items: Sequence[dict[str, Any]]) -> Shard:
+    def fresh(self, samples: Samples) -> Answer:
+        """Whether a new process on this machine gives this one's canary."""
+        from reprobatch.fresh import canary_outputs
+        from reprobatch.probes import same
+
+        return same(self.canary(samples.first), canary_outputs(self.job, self._model, samples.first))
+
+    def shard(
+        self,
+        number: int,
+        batches: Sequence[Batch],
+        items: Sequence[dict[str, Any]],
+        made_in: str | None = None,
+    ) -> Shard:
         """Make a shard: ``items`` are those of ``batches``, in index order.
+
+        ``made_in`` goes into the footer: the canary that names this environment in a dataset of many.
 
         May be called from several threads: one shard computes at a time, while others arrive or are
         finished.
         """
         job = self.job
-        writer = ShardWriter(job.items.columns, job.column, job.digest, number, job.seed_scheme)
+        writer = ShardWriter(job.items.columns, job.column, job.digest, number, job.seed_scheme, made_in)
         with self._turn:
             spent = sum(seconds for seconds in self._compute(writer, batches, items))
         data, compact = writer.finish()

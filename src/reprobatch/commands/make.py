@@ -26,10 +26,17 @@ from reprobatch.commands.common import (
 @click.option("--out", required=True, type=FOLDER, help="Dataset folder; new, or this job's.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="At most N workers at once.")
 @click.option("--address", metavar="ADDRESS", help="Ray cluster to join, instead of RAY_ADDRESS or a local one.")
+@click.option("--accept-nondeterminism", "insist", is_flag=True, help="Run although the contract does not hold.")
 @overrides
 @as_json
 def run(
-    job: Path, out: Path, workers: int | None, address: str | None, overrides: tuple[str, ...], json_: bool
+    job: Path,
+    out: Path,
+    workers: int | None,
+    address: str | None,
+    insist: bool,
+    overrides: tuple[str, ...],
+    json_: bool,
 ) -> None:
     """Make a job's dataset, or what is missing of it.
 
@@ -45,7 +52,7 @@ def run(
     from reprobatch.view import RunView
 
     with RunView() as view:
-        outcome = run_job(resolved, out, workers=workers, address=address, on_event=view)
+        outcome = run_job(resolved, out, workers=workers, address=address, insist=insist, on_event=view)
     text = f"{outcome.items} items ({outcome.made} made now) in {outcome.seconds:.1f} s\nroot {outcome.root}"
     show_result(asdict(outcome), text, json_)
 
