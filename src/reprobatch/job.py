@@ -90,7 +90,9 @@ class Items(Strict):
         return self
 
 
-class _Common(Strict):
+class Common(Strict):
+    """What a job has before it is resolved and after, unchanged."""
+
     name: str = Field(pattern=_NAME)
     master_seed: int = Field(ge=0)
     call: dict[str, JsonValue] = {}
@@ -115,7 +117,7 @@ class _Common(Strict):
         return call
 
     @model_validator(mode="after")
-    def _whole_batches(self) -> _Common:
+    def _whole_batches(self) -> Common:
         below = self.shard_size - self.shard_size % self.batch_size
         if below != self.shard_size:
             near = f"{below} or {below + self.batch_size}" if below else f"{self.batch_size}"
@@ -126,7 +128,7 @@ class _Common(Strict):
         return self
 
 
-class Job(_Common):
+class Job(Common):
     """A job as its author writes it; see ``jobs/`` for examples."""
 
     pipeline: Pipeline
@@ -191,7 +193,7 @@ class ResolvedItems(Strict):
     metadata: list[str]
 
 
-class ResolvedJob(_Common):
+class ResolvedJob(Common):
     """A job in which everything that decides the bits is pinned; what ``job.json`` holds."""
 
     format: Literal["reprobatch-job/1"] = "reprobatch-job/1"

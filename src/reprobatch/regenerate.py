@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
+from reprobatch import environment
 from reprobatch import store as names
+from reprobatch.contract import canary
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError
 from reprobatch.record import Output, Row
@@ -25,6 +27,28 @@ class Regenerated:
     comparison: Comparison
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """Whether this process gives the recorded canary (``None``: none is recorded, or it cannot be run).
+
+    ``differs`` names what differs between this environment and the recorded one, which may be much
+    while the bits agree.
+    """
+
+    agrees: bool | None
+    expected: str | None
+    found: str | None
+    differs: list[str]
+
+    def __str__(self) -> str:
+        facts = "; ".join(self.differs) or "nothing that is recorded"
+        if self.agrees is None:
+            return f"canary unknown: none to compare with; what differs in the environment: {facts}"
+        if self.agrees:
+            return "canary agrees: this environment gives the recorded bits"
+        return f"canary differs: this environment gives other bits; what differs: {facts}"
+
+
 class Regenerator:
     """Makes items of one dataset again; loads the pipeline once, needs no Ray.
 
@@ -37,10 +61,31 @@ class Regenerator:
         self.dataset = dataset
         self.worker = Worker(dataset.job, model or _remembered(dataset))
 
+    def agreement(self) -> Agreement:
+        """Run the canary: whether to expect the recorded bits here, before anything is made again."""
+        manifest = self.dataset.manifest
+        differs = environment.explain(self.worker.environment(), manifest.get("environment", {}))
+        expected = manifest.get("canary", {}).get("checksum")
+        try:
+            _, first = self.dataset.look_up(0)
+        except DataError:
+            expected = None
+        if expected is None:
+            return Agreement(None, None, None, differs)
+        found = canary(self.worker.canary([(row.index, {**row.item, "seed": row.seed}) for row in first]))
+        return Agreement(found in manifest.get("environments", [expected]), expected, found, differs)
+
     def __call__(self, index: int, *, alone: bool = False) -> Regenerated:
-        """Make item ``index`` again: with its recorded neighbours, or with copies of itself."""
+        """Make item ``index`` again: with its recorded neighbours, or with copies of itself.
+
+        Where the contract says that *alone* does not hold, the batch is replayed all the same.
+        """
         row, batch = self.dataset.look_up(index)
-        return self._alone(row) if alone else next(r for r in self.batch(batch) if r.index == index)
+        return (
+            self._alone(row)
+            if alone and self._may_stand_alone()
+            else next(r for r in self.batch(batch) if r.index == index)
+        )
 
     def batch(self, rows: list[Row]) -> list[Regenerated]:
         """Replay a whole batch: all its items at the price of one."""
@@ -48,6 +93,10 @@ class Regenerator:
             raise DataError(f"batch of item {rows[0].index}: expected slots 0 … {len(rows) - 1} in order, found others")
         outputs = self.worker.batch([row.item for row in rows], [row.seed for row in rows])
         return [_result(row, "replay", output) for row, output in zip(rows, outputs, strict=True)]
+
+    def _may_stand_alone(self) -> bool:
+        answers = self.dataset.manifest.get("contract", {})
+        return bool(answers.get("alone", {}).get("holds", True))
 
     def _alone(self, row: Row) -> Regenerated:
         size = self.dataset.job.batch_size

@@ -8,7 +8,7 @@ from pathlib import Path
 from reprobatch import items, models
 from reprobatch.errors import JobError
 from reprobatch.items import ItemReader
-from reprobatch.job import Job, ResolvedItems, ResolvedJob, ResolvedPipeline
+from reprobatch.job import Common, Job, ResolvedItems, ResolvedJob, ResolvedPipeline
 from reprobatch.models import Model
 from reprobatch.plan import Plan
 
@@ -37,14 +37,7 @@ def resolve(job: Job, job_file: Path) -> Resolved:
     model = models.resolve(_from_job(job.pipeline.model, job_file.parent), job.pipeline.revision)
     spec = job.pipeline
     resolved = ResolvedJob(
-        name=job.name,
-        master_seed=job.master_seed,
-        call=job.call,
-        output=job.output,
-        batch_size=job.batch_size,
-        shard_size=job.shard_size,
-        workers=job.workers,
-        determinism=job.determinism,
+        **{name: getattr(job, name) for name in Common.model_fields},
         items=pinned,
         pipeline=ResolvedPipeline(
             model=model.reference,

@@ -169,9 +169,8 @@ class _Keeper:
     def __call__(self, event: Event) -> None:
         if event["event"] == "contract":
             self._contract(event)
-        if event["event"] == "environment" and self._job.environments == "many":
-            known = Dataset(self._store.root).manifest.get("environments", {})
-            self._manifest(environments={**known, event["canary"]: event["environment"]})
+        if event["event"] == "environment":
+            self._manifest(**self._among_many(event["canary"], event["environment"]))
         if event["event"] == "done":
             self._receipts[event["shard"]] = event["receipt"]
         self._journal.write(event)
@@ -179,10 +178,16 @@ class _Keeper:
 
     def _contract(self, event: Event) -> None:
         canary, facts = event["canary"], event["environment"]
-        of_many = {"environments": {canary: facts}} if self._job.environments == "many" else {}
+        recorded = {"checksum": canary, "steps": SHORT}
         self._manifest(
-            environment=facts, canary={"checksum": canary, "steps": SHORT}, contract=event["contract"], **of_many
+            environment=facts, canary=recorded, contract=event["contract"], **self._among_many(canary, facts)
         )
+
+    def _among_many(self, canary: str, facts: dict[str, Any]) -> dict[str, Any]:
+        """The environments so far and this one, where the job admits many."""
+        if self._job.environments == "one":
+            return {}
+        return {"environments": {**Dataset(self._store.root).manifest.get("environments", {}), canary: facts}}
 
     def _manifest(self, **entries: Any) -> None:
         there = Dataset(self._store.root).manifest

@@ -42,11 +42,21 @@ def regenerate(dir: Path, index: int, alone: bool, to: Path | None, model: str |
         files.check_suffix(to)
     dataset.look_up(index)  # a wrong index is said before a model is loaded
     again = regenerator(dataset, model)
+    agreement = again.agreement()
+    click.echo(agreement, err=True)
     made = again(index, alone=alone)
+    if alone and made.method == "replay":
+        click.echo("the contract says that alone does not hold for this job: its batch was replayed", err=True)
     if to is not None:
         files.save(made.output, to, again.worker.decode)
     comparison = made.comparison
-    facts = {"index": index, "seed": made.seed, "method": made.method, **asdict(comparison)}
+    facts = {
+        "index": index,
+        "seed": made.seed,
+        "method": made.method,
+        **asdict(comparison),
+        "canary": asdict(agreement),
+    }
     text = f"item {index} (seed {made.seed}), by {made.method}\nstored   {comparison.stored}\n"
     text += f"computed {comparison.computed}\n{comparison.verdict}"
     if comparison.verdict != "identical":
@@ -94,6 +104,8 @@ def _remake(dataset: Any, sample: int, model: str | None) -> tuple[dict[str, Any
     from reprobatch.progress import Progress
 
     again = regenerator(dataset, model)
+    agreement = again.agreement()
+    click.echo(agreement, err=True)
     chosen = sorted(random.Random(dataset.manifest["root"]).sample(range(len(dataset)), min(sample, len(dataset))))
     lines, differ = [], 0
     with Progress(len(chosen), label="items made again") as progress:
@@ -110,4 +122,4 @@ def _remake(dataset: Any, sample: int, model: str | None) -> tuple[dict[str, Any
         lines.append(
             f"{len(chosen)} items made again, none differs: with 95 % confidence fewer than {share:.1%} of all do"
         )
-    return {"sample": len(chosen), "differ": differ}, lines
+    return {"sample": len(chosen), "differ": differ, "canary": asdict(agreement)}, lines
