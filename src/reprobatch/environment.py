@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import platform
 import re
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any, TypeGuard
+
+import numpy as np
 
 LIBRARIES = (
     "torch",
@@ -22,6 +24,7 @@ LIBRARIES = (
     "safetensors",
     "reprobatch",
 )
+OPTIONAL = ("accelerate", "bitsandbytes", "flash-attn", "peft", "torchao", "torchsde", "triton", "xformers")
 STEERING = (
     "ATEN_CPU_CAPABILITY",
     "ONEDNN_MAX_CPU_ISA",
@@ -52,7 +55,8 @@ def collect(variables: dict[str, str], torch_facts: dict[str, Any] | None = None
         "python": platform.python_version(),
         "cpu": model,
         "instructions": instructions,
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "numpy_simd": _numpy_simd(),
+        "libraries": _libraries(),
         "variables": {name: variables[name] for name in STEERING if name in variables},
         "torch": torch_facts or {},
     }
@@ -92,6 +96,20 @@ def _are_words(value: Any) -> TypeGuard[list[str]]:
 
 def _shown(value: Any) -> str:
     return "none" if value is None else str(value)
+
+
+def _libraries() -> dict[str, str | None]:
+    """Versions of what computes; of the optional ones (CUDA's own among them) those that are installed."""
+    installed = {(found.metadata["Name"] or "").lower() for found in distributions()}
+    optional = sorted(name for name in installed if name in OPTIONAL or name.startswith("nvidia-"))
+    return {name: _version(name) for name in (*LIBRARIES, *optional)}
+
+
+def _numpy_simd() -> list[str]:
+    """Instruction sets that numpy's own kernels use here, as far as it dispatches at run time."""
+    found = np.show_config(mode="dicts")
+    simd = found.get("SIMD Extensions", {}) if isinstance(found, dict) else {}
+    return sorted(simd.get("found", []))
 
 
 def _version(name: str) -> str | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -176,6 +178,7 @@ def torch_facts() -> dict[str, Any]:
 
     facts: dict[str, Any] = {
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "build": torch.version.git_version,
         "mkldnn": bool(torch.backends.mkldnn.is_available()),  # type: ignore[no-untyped-call]
         "settings": determinism.in_force(),
     }
@@ -185,7 +188,17 @@ def torch_facts() -> dict[str, Any]:
             "name": gpu.name,
             "capability": f"{gpu.major}.{gpu.minor}",
             "multiprocessors": gpu.multi_processor_count,
+            "driver": _driver(),
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         }
     return facts
+
+
+def _driver(path: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+    """NVIDIA's kernel driver, such as 580.95.05; ``None`` where it cannot be read."""
+    try:
+        found = re.search(r"Kernel Module\D*([\d.]+)", path.read_text())
+    except OSError:
+        return None
+    return found[1] if found else None
