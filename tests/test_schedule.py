@@ -135,68 +135,108 @@ def test_a_shard_that_always_fails_is_tried_as_often_as_allowed(allowed: int) ->
     assert tries == allowed
 
 
+def test_a_copy_goes_to_the_shard_that_runs_longest_and_not_to_who_has_it() -> None:
+    schedule = Schedule(3)
+    assert [schedule.start() for _ in range(3)] == [0, 1, 2]
+    assert schedule.copy(held={0}) == 1
+    assert schedule.copy(held={0}) == 2
+    assert schedule.copy(held={0}) is None
+    assert schedule.copy(held=set()) == 0
+    assert schedule.running == 3
+
+
+def test_the_first_of_two_commits_wins_and_the_second_changes_nothing() -> None:
+    for late in ("finish", "fail", "lose"):
+        schedule = running()
+        assert schedule.copy(held=set()) == 0
+        schedule.finish(0)
+        assert (schedule.done, schedule.running, schedule.finished) == (1, 0, True)
+        EVENTS[late](schedule)
+        assert (schedule.done, schedule.running, schedule.failures) == (1, 0, {})
+        assert schedule.start() is None and schedule.copy(held=set()) is None
+
+
+def test_a_copy_that_fails_leaves_the_shard_to_the_other_worker() -> None:
+    schedule = running(attempts=3)
+    schedule.copy(held=set())
+    assert schedule.fail(0, "one")  # its attempts are used up, but another worker has it
+    assert (schedule.running, schedule.failures, schedule.start()) == (1, {}, None)
+    assert not schedule.fail(0, "other")
+    assert schedule.failures == {0: Failure(0, 3, "other")}
+
+
 class AnyRun(RuleBasedStateMachine):
-    """Workers that start, finish, fail, die and give up in any order."""
+    """Workers that start, copy, finish, fail, die and give up in any order."""
 
     @initialize(total=st.integers(0, 12), attempts=st.integers(1, 4), data=st.data())
     def begin(self, total: int, attempts: int, data: st.DataObject) -> None:
         there = data.draw(st.sets(st.integers(0, total - 1))) if total else set()
         self.schedule = Schedule(total, there, attempts)
         self.total, self.attempts = total, attempts
-        self.there = set(there)
-        self.running: set[int] = set()
-        self.finished: Counter[int] = Counter()
+        self.done = self.there = set(there)
+        self.workers: Counter[int] = Counter()  # on each shard, late copies too
         self.started: Counter[int] = Counter()
         self.given_up: set[int] = set()
 
     @rule()
     def start(self) -> None:
         shard = self.schedule.start()
-        waiting = set(range(self.total)) - self.there - self.finished.keys() - self.running - self.given_up
+        waiting = set(range(self.total)) - self.done - (+self.workers).keys() - self.given_up
         if shard is None:
             assert not waiting
             return
         assert shard in waiting
-        self.running.add(shard)
+        self.workers[shard] += 1
         self.started[shard] += 1
         assert self.schedule.attempt(shard) == self.started[shard]
 
-    @precondition(lambda self: self.running)
+    @rule(held=st.sets(st.integers(0, 11)))
+    def copy(self, held: set[int]) -> None:
+        shard = self.schedule.copy(held)
+        slow = {s for s, workers in self.workers.items() if workers == 1} - self.done - self.given_up - held
+        if shard is None:
+            assert not slow
+            return
+        assert shard in slow
+        self.workers[shard] += 1
+
+    @precondition(lambda self: +self.workers)
     @rule(data=st.data(), event=st.sampled_from(["finish", "fail", "lose", "give up"]))
     def end(self, data: st.DataObject, event: str) -> None:
-        shard = data.draw(st.sampled_from(sorted(self.running)))
-        self.running.remove(shard)
+        shard = data.draw(st.sampled_from(sorted(+self.workers)))
+        elsewhere = self.workers[shard] > 1 or shard in self.done | self.given_up
+        self.workers[shard] -= 1
+        self.workers = +self.workers
         if event == "finish":
             self.schedule.finish(shard)
-            self.finished[shard] += 1
+            self.done = self.done | {shard}
         elif event == "give up":
             self.schedule.give_up(shard, "x")
             self.given_up.add(shard)
         else:
             again = (self.schedule.fail if event == "fail" else self.schedule.lose)(shard, "x")
-            assert again == (self.started[shard] < self.attempts)
+            assert again == (elsewhere or self.started[shard] < self.attempts)
             if not again:
                 self.given_up.add(shard)
 
     @invariant()
     def nothing_is_lost_or_doubled(self) -> None:
-        assert all(times == 1 for times in self.finished.values())
         assert not self.there & self.started.keys()
         assert all(times <= self.attempts for times in self.started.values())
         assert self.schedule.failures.keys() == self.given_up
-        assert self.schedule.done == len(self.there) + len(self.finished)
-        assert self.schedule.running == len(self.running)
-        assert self.schedule.remaining == self.total - self.schedule.done - len(self.given_up)
+        assert self.schedule.done == len(self.done)
+        assert self.schedule.running == len(self.workers.keys() - self.done - self.given_up)
+        assert self.schedule.remaining == self.total - len(self.done | self.given_up)
         assert self.schedule.finished == (self.schedule.remaining == 0)
 
     def teardown(self) -> None:
         """Whatever happened: workers that only fail from now on bring it to an end."""
         for _ in range(self.attempts + 1):
             while (shard := self.schedule.start()) is not None:
-                self.running.add(shard)
-            for shard in self.running:
+                self.workers[shard] += 1
+            for shard in self.workers.elements():
                 self.schedule.fail(shard, "x")
-            self.running.clear()
+            self.workers.clear()
         assert self.schedule.finished
 
 

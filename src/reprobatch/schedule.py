@@ -7,7 +7,11 @@ pending  start          running
 running  finish         done
 running  fail, lose     pending, or failed once its attempts are used up
 running  give up        failed, whatever attempts are left
+running  copy           running, by one worker more
+done     finish, fail   done: a copy that came second changes nothing
 ======== ============== ===================================================
+
+A copy that fails while another worker has the shard changes nothing either: the other may finish it.
 
 ``lose`` is a worker's death: it counts as an attempt, or a shard that kills every worker it meets
 would go round for ever.
@@ -16,7 +20,7 @@ would go round for ever.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 
@@ -41,7 +45,7 @@ class Schedule:
         self._done = set(done)
         self._next = 0
         self._again: deque[int] = deque()
-        self._running: set[int] = set()
+        self._running: dict[int, int] = {}  # to how many workers have it, in the order of starting
         self._tried: dict[int, int] = {}
         self.failures: dict[int, Failure] = {}
 
@@ -52,13 +56,13 @@ class Schedule:
 
     @property
     def running(self) -> int:
-        """Shards that a worker has."""
-        return len(self._running)
+        """Shards that a worker has and that are neither done nor given up."""
+        return sum(not self._ended(shard) for shard in self._running)
 
     @property
     def remaining(self) -> int:
         """Shards neither done nor given up."""
-        return self.total - len(self._done) - len(self.failures)
+        return self.total - len(self._done) - sum(shard not in self._done for shard in self.failures)
 
     @property
     def finished(self) -> bool:
@@ -75,9 +79,20 @@ class Schedule:
             shard = self._again.popleft()
         else:
             return None
-        self._running.add(shard)
+        self._running[shard] = 1
         self._tried[shard] = self._tried.get(shard, 0) + 1
         return shard
+
+    def copy(self, held: Collection[int]) -> int | None:
+        """Have one worker more on the shard that has been running longest; ``None`` where there is none.
+
+        Not one that is ``held`` by the worker that asks, nor one that has two already.
+        """
+        for shard, workers in self._running.items():
+            if workers == 1 and shard not in held and not self._ended(shard):
+                self._running[shard] = 2
+                return shard
+        return None
 
     def attempt(self, shard: int) -> int:
         """How often a shard has been started."""
@@ -89,7 +104,10 @@ class Schedule:
         self._done.add(shard)
 
     def fail(self, shard: int, reason: str) -> bool:
-        """A running shard failed; whether it will be tried again."""
+        """A running shard failed; whether it will be tried again, or another worker still has it."""
+        if self._elsewhere(shard):
+            self._leave(shard)
+            return True
         if self.attempt(shard) >= self.allowed:
             self.give_up(shard, reason)
             return False
@@ -104,7 +122,15 @@ class Schedule:
         self._leave(shard)
         self.failures[shard] = Failure(shard, self.attempt(shard), reason)
 
+    def _elsewhere(self, shard: int) -> bool:
+        return self._running.get(shard, 0) > 1 or (shard in self._running and self._ended(shard))
+
+    def _ended(self, shard: int) -> bool:
+        return shard in self._done or shard in self.failures
+
     def _leave(self, shard: int) -> None:
         if shard not in self._running:
             raise ValueError(f"shard {shard} is not running")
-        self._running.remove(shard)
+        self._running[shard] -= 1
+        if not self._running[shard]:
+            del self._running[shard]
