@@ -33,8 +33,11 @@ class Receipt:
 class Actor:
     """Runs in the worker process; Ray calls it from as many threads as there are shards in flight."""
 
-    def load(self, job_json: str, model: str | None, first: list[Place]) -> dict[str, Any]:
-        self.worker = Worker(ResolvedJob.from_json(job_json), model)
+    def up(self) -> None:
+        """Answers once the process runs."""
+
+    def load(self, job_json: str, model: str | None, first: list[Place], batch_seconds: float | None) -> dict[str, Any]:
+        self.worker = Worker(ResolvedJob.from_json(job_json), model, batch_seconds=batch_seconds)
         checksum = canary(self.worker.canary(first))
         self.made_in = checksum if self.worker.job.environments == "many" else None
         facts = self.worker.environment()

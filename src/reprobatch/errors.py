@@ -52,6 +52,18 @@ class RunFailed(ReprobatchError):
     exit_code = 1
 
 
+class BatchHung(ReprobatchError):
+    """A pipeline call took longer than the job allows. Its process is ended and the shard tried again."""
+
+    exit_code = 1
+
+
+class ItemFailed(ReprobatchError):
+    """The pipeline raised on one or more items, which are named. Correct them; the others can be made."""
+
+    exit_code = 1
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the nearest known word, or an empty string."""
     near = get_close_matches(str(word), list(known), n=1, cutoff=0.6)

@@ -23,7 +23,16 @@ from pydantic import (
 
 from reprobatch import canonical, findings, jobfile
 from reprobatch.errors import JobError
-from reprobatch.settings import ATTRIBUTE_NAME, SCHEDULER_NAME, Determinism, Scheduler, Strict, Tolerance, Workers
+from reprobatch.settings import (
+    ATTRIBUTE_NAME,
+    SCHEDULER_NAME,
+    Determinism,
+    Operation,
+    Scheduler,
+    Strict,
+    Tolerance,
+    Workers,
+)
 
 MAX_ITEMS = 2**32
 
@@ -133,6 +142,7 @@ class Job(Common):
 
     pipeline: Pipeline
     items: Items
+    operation: Operation = Operation()
 
     @classmethod
     def load(cls, path: Path | str, overrides: list[str] | None = None) -> Job:

@@ -11,17 +11,19 @@ from reprobatch.items import ItemReader
 from reprobatch.job import Common, Job, ResolvedItems, ResolvedJob, ResolvedPipeline
 from reprobatch.models import Model
 from reprobatch.plan import Plan
+from reprobatch.settings import Operation
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A pinned job, its model and its item file on this machine."""
+    """A pinned job, its model and its item file on this machine, and how to carry it out."""
 
     job: ResolvedJob
     model: Model
     reader: ItemReader
     plan: Plan
     item_file: Path | None
+    operation: Operation
 
     @property
     def model_hint(self) -> str | None:
@@ -50,7 +52,7 @@ def resolve(job: Job, job_file: Path) -> Resolved:
     )
     reader = ItemReader(pinned, path)
     plan = Plan(pinned.count, job.batch_size, job.shard_size, reader.breaks())
-    return Resolved(resolved, model, reader, plan, path)
+    return Resolved(resolved, model, reader, plan, path, job.operation)
 
 
 def load(path: Path | str, overrides: list[str] | None = None) -> Resolved:

@@ -20,7 +20,7 @@ from reprobatch import store as names
 from reprobatch.actor import Receipt
 from reprobatch.admission import Admission, Arrival
 from reprobatch.card import dataset_card
-from reprobatch.cluster import Pool, connected
+from reprobatch.cluster import connected
 from reprobatch.contract import SHORT, Contract, samples
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError, JobError, RunFailed
@@ -28,6 +28,7 @@ from reprobatch.job import ResolvedJob
 from reprobatch.journal import Journal
 from reprobatch.merkle import CompactRange
 from reprobatch.plan import Plan
+from reprobatch.pool import Pool
 from reprobatch.resolve import Resolved
 from reprobatch.schedule import Schedule
 from reprobatch.store import Store, shard_name
@@ -66,7 +67,7 @@ def run(
     began = time.monotonic()
     job, plan, store = resolved.job, resolved.plan, Store(out)
     claim(store, job)
-    schedule = Schedule(plan.shards, _done(store, plan))
+    schedule = Schedule(plan.shards, _done(store, plan), resolved.operation.attempts)
     receipts: dict[int, Receipt] = {}
     on_event({"event": "plan", "shards": plan.shards, "done": schedule.done, "items": plan.count})
     if not schedule.finished:
@@ -74,9 +75,12 @@ def run(
         with Journal(store) as journal:
             keep = _Keeper(store, job, plan, journal, receipts, on_event)
             _remember_places(store, resolved)
-            with connected(address):
+            with connected(address) as local:
                 chosen, out_path = samples(job, plan, resolved.reader.read), str(store.root.resolve())
-                pool = Pool(job, resolved.model_hint, out_path, chosen, admission, workers, keep)
+                operation = resolved.operation
+                pool = Pool(
+                    job, resolved.model_hint, out_path, chosen, admission, operation, keep, most=workers, local=local
+                )
                 pool.run(schedule, plan, resolved.reader.read)
     if schedule.failures:
         raise RunFailed(_failures(schedule, plan))

@@ -54,6 +54,10 @@ class Schedule:
         """Shards that are done."""
         return len(self._done)
 
+    def is_done(self, shard: int) -> bool:
+        """Whether a shard was committed."""
+        return shard in self._done
+
     @property
     def running(self) -> int:
         """Shards that a worker has and that are neither done nor given up."""

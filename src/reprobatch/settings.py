@@ -65,3 +65,18 @@ class Tolerance(Strict):
 
     atol: float = Field(default=0.0, ge=0)
     rtol: float = Field(default=0.0, ge=0)
+
+
+class Operation(Strict):
+    """How a run is carried out. No part of the dataset's identity: may differ from one run to the next.
+
+    ``min_workers`` are asked for even where there is no room yet (a cluster that scales grows by what is
+    asked of it), ``max_workers`` is the most at once; a shard is tried ``attempts`` times; a pipeline
+    call may take ``batch_seconds``, and a worker ``start_seconds`` to come up.
+    """
+
+    min_workers: int = Field(default=1, ge=1)
+    max_workers: int | None = Field(default=None, ge=1)
+    attempts: int = Field(default=3, ge=1)
+    batch_seconds: float | None = Field(default=None, gt=0)
+    start_seconds: float = Field(default=600.0, gt=0)

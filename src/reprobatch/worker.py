@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ import pyarrow as pa
 
 from reprobatch import determinism, environment, models, seeds
 from reprobatch.contract import Answer, Contract, Place, Samples, padded
+from reprobatch.errors import BatchHung, ItemFailed, ReprobatchError
 from reprobatch.job import ResolvedJob
 from reprobatch.plan import Batch
 from reprobatch.record import Output, Row, ShardWriter
 
 _Slots = list[tuple[int, dict[str, Any]]]
+_Made = tuple[list[Output], float]
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,16 @@ class Worker:
         The resolved job.
     model
         Where a folder model lies here; ``None`` for built-in and hub models.
+    batch_seconds
+        How long a pipeline call of :meth:`shard` may take.
 
     Fixes the deterministic settings for the whole process. Raises :class:`JobError` where the
     pipeline cannot be loaded as the job says.
     """
 
-    def __init__(self, job: ResolvedJob, model: str | None = None) -> None:
+    def __init__(self, job: ResolvedJob, model: str | None = None, *, batch_seconds: float | None = None) -> None:
         self.job = job
+        self._batch_seconds = batch_seconds
         self._model = model
         determinism.prepare(job.determinism, job.workers.threads)
         self._lane = ThreadPoolExecutor(1, "pipeline")
@@ -129,18 +135,45 @@ class Worker:
     ) -> Iterator[float]:
         """Seconds of each pipeline call; one batch computes while the one before it is encoded."""
         first = batches[0].start
-        underway: tuple[Batch, _Slots, Future[tuple[list[Output], float]]] | None = None
+        underway: tuple[Batch, _Slots, Future[_Made]] | None = None
         for batch in batches:
             chosen = items[batch.start - first : batch.stop - first]
             slots = [(self.seed(batch.start + slot, item), item) for slot, item in enumerate(chosen)]
             following = (batch, slots, self._submit(chosen, [seed for seed, _ in slots]))
             if underway is not None:
-                yield _take(writer, *underway)
+                yield self._take(writer, *underway)
             underway = following
         if underway is not None:
-            yield _take(writer, *underway)
+            yield self._take(writer, *underway)
 
-    def _submit(self, items: Sequence[dict[str, Any]], item_seeds: Sequence[int]) -> Future[tuple[list[Output], float]]:
+    def _take(self, writer: ShardWriter, batch: Batch, slots: _Slots, made: Future[_Made]) -> float:
+        span = f"items {batch.start} … {batch.stop - 1}"
+        try:
+            outputs, seconds = made.result(self._batch_seconds)
+        except FutureTimeout:
+            raise BatchHung(f"{span}: expected a batch within {self._batch_seconds:g} s, found it unfinished") from None
+        except (ReprobatchError, MemoryError):
+            raise
+        except Exception as error:
+            raise ItemFailed(f"{span}: {self._blame(batch, slots)}{_said(error)}") from error
+        rows = [
+            Row(batch.start + slot, seed, batch.number, slot, item, output)
+            for slot, ((seed, item), output) in enumerate(zip(slots, outputs, strict=True))
+        ]
+        writer.add(rows)
+        return seconds
+
+    def _blame(self, batch: Batch, slots: _Slots) -> str:
+        """Which items of a batch that failed also fail alone, in two steps; empty where none does."""
+        size, guilty = self.job.batch_size, []
+        for slot, (seed, item) in enumerate(slots):
+            try:
+                self._lane.submit(self._pipeline.call, [item] * size, [seed] * size, short=True).result()
+            except Exception:  # whatever a pipeline raises
+                guilty.append(f"item {batch.start + slot} (seed {seed})")
+        return f"{', '.join(guilty)} fails alone too: " if guilty else ""
+
+    def _submit(self, items: Sequence[dict[str, Any]], item_seeds: Sequence[int]) -> Future[_Made]:
         missing = self.job.batch_size - len(items)
         padded = [*items, *[items[-1]] * missing]
         padded_seeds = [*item_seeds, *[item_seeds[-1]] * missing]
@@ -162,14 +195,8 @@ class Worker:
         return Pipeline(job, model.folder)
 
 
-def _take(writer: ShardWriter, batch: Batch, slots: _Slots, made: Future[tuple[list[Output], float]]) -> float:
-    outputs, seconds = made.result()
-    rows = [
-        Row(batch.start + slot, seed, batch.number, slot, item, output)
-        for slot, ((seed, item), output) in enumerate(zip(slots, outputs, strict=True))
-    ]
-    writer.add(rows)
-    return seconds
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def torch_facts() -> dict[str, Any]:
