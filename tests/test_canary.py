@@ -30,8 +30,8 @@ def begun(digits: Path, out: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def mixed() -> Iterator[str]:
-    with cluster.nodes({}, ODD) as address:
-        yield address
+    with cluster.nodes({}, ODD) as nodes:
+        yield nodes.address
 
 
 def test_a_worker_with_other_bits_is_turned_away_and_the_job_goes_on(digits: Path, tmp_path: Path, mixed: str) -> None:
@@ -45,8 +45,8 @@ def test_a_worker_with_other_bits_is_turned_away_and_the_job_goes_on(digits: Pat
 
 def test_where_no_worker_gives_the_recorded_bits_the_run_ends_and_says_so(digits: Path, tmp_path: Path) -> None:
     out = begun(digits, tmp_path / "d")
-    with cluster.nodes(ODD) as address:
-        done = reprobatch("run", DIGITS, "--out", out, "--address", address, *SMALL, check=False)
+    with cluster.nodes(ODD) as nodes:
+        done = reprobatch("run", DIGITS, "--out", out, "--address", nodes.address, *SMALL, check=False)
     assert done.returncode == 1
     assert "expected workers that give the recorded bits" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def run(
     from reprobatch.runner import run as run_job  # loads ray: not before the job is known to be right
     from reprobatch.view import RunView
 
-    with RunView() as view:
+    # Ray prints what befalls its nodes on stdout, where nothing but the result belongs
+    with redirect_stdout(sys.stderr), RunView() as view:
         outcome = run_job(resolved, out, workers=workers, address=address, insist=insist, on_event=view)
     text = f"{outcome.items} items ({outcome.made} made now) in {outcome.seconds:.1f} s\nroot {outcome.root}"
     show_result(asdict(outcome), text, json_)
