@@ -135,30 +135,46 @@ def test_a_shard_that_always_fails_is_tried_as_often_as_allowed(allowed: int) ->
     assert tries == allowed
 
 
-def test_a_copy_goes_to_the_shard_that_runs_longest_and_not_to_who_has_it() -> None:
+def always(shard: int) -> bool:
+    return True
+
+
+def test_a_copy_is_of_the_shard_that_one_worker_has_had_longest() -> None:
     schedule = Schedule(3)
     assert [schedule.start() for _ in range(3)] == [0, 1, 2]
-    assert schedule.copy(held={0}) == 1
-    assert schedule.copy(held={0}) == 2
-    assert schedule.copy(held={0}) is None
-    assert schedule.copy(held=set()) == 0
+    assert [schedule.copy(always) for _ in range(4)] == [0, 1, 2, None]
     assert schedule.running == 3
+
+
+def test_a_copy_waits_until_the_oldest_is_slow() -> None:
+    schedule = Schedule(2)
+    schedule.start(), schedule.start()
+    assert schedule.copy(lambda shard: shard == 1) is None
+    assert schedule.copy(lambda shard: shard == 0) == 0
+
+
+def test_memory_does_not_grow_with_what_is_done_in_order() -> None:
+    schedule = Schedule(10_000)
+    while (shard := schedule.start()) is not None:
+        schedule.finish(shard)
+    assert schedule.finished
+    assert not schedule._tried and not schedule._done._beyond and not schedule._workers
 
 
 def test_the_first_of_two_commits_wins_and_the_second_changes_nothing() -> None:
     for late in ("finish", "fail", "lose"):
         schedule = running()
-        assert schedule.copy(held=set()) == 0
+        assert schedule.copy(always) == 0
         schedule.finish(0)
         assert (schedule.done, schedule.running, schedule.finished) == (1, 0, True)
         EVENTS[late](schedule)
         assert (schedule.done, schedule.running, schedule.failures) == (1, 0, {})
-        assert schedule.start() is None and schedule.copy(held=set()) is None
+        assert schedule.start() is None and schedule.copy(always) is None
 
 
 def test_a_copy_that_fails_leaves_the_shard_to_the_other_worker() -> None:
     schedule = running(attempts=3)
-    schedule.copy(held=set())
+    schedule.copy(always)
     assert schedule.fail(0, "one")  # its attempts are used up, but another worker has it
     assert (schedule.running, schedule.failures, schedule.start()) == (1, {}, None)
     assert not schedule.fail(0, "other")
@@ -190,10 +206,10 @@ class AnyRun(RuleBasedStateMachine):
         self.started[shard] += 1
         assert self.schedule.attempt(shard) == self.started[shard]
 
-    @rule(held=st.sets(st.integers(0, 11)))
-    def copy(self, held: set[int]) -> None:
-        shard = self.schedule.copy(held)
-        slow = {s for s, workers in self.workers.items() if workers == 1} - self.done - self.given_up - held
+    @rule()
+    def copy(self) -> None:
+        shard = self.schedule.copy(always)
+        slow = {s for s, workers in self.workers.items() if workers == 1} - self.done - self.given_up
         if shard is None:
             assert not slow
             return

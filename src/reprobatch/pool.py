@@ -8,6 +8,7 @@ come as nodes join and go as they leave; at the tail idle ones take copies of th
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -80,7 +81,7 @@ class Pool:
         self._members: dict[int, _Member] = {}
         self._pending: dict[ray.ObjectRef[Any], tuple[_Member, int | Task]] = {}
         self._started: dict[int, float] = {}
-        self._durations: list[float] = []
+        self._durations: deque[float] = deque(maxlen=100)
         self._spawned = self._lost_in_row = self._room = self._wanted = 0
         self._looked = self._said = float("-inf")
         needs = job.workers
@@ -162,7 +163,7 @@ class Pool:
         if not self._durations:
             return None
         limit = time.monotonic() - SLOW * mean(self._durations)
-        return schedule.copy(held=[shard for shard, since in self._started.items() if since > limit])
+        return schedule.copy(lambda shard: self._started[shard] < limit)
 
     def _make(self, member: _Member, shard: int, attempt: int, plan: Plan, read: Read) -> None:
         span = plan.shard(shard)
@@ -189,7 +190,9 @@ class Pool:
 
     def _done(self, member: _Member, shard: int, receipt: Any, schedule: Schedule) -> None:
         member.shards.discard(shard)
-        self._durations.append(time.monotonic() - self._started[shard])
+        since = self._started.pop(shard, None)  # gone where another worker was first
+        if since is not None:
+            self._durations.append(time.monotonic() - since)
         first = not schedule.is_done(shard)
         schedule.finish(shard)
         if first:
