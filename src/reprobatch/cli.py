@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from reprobatch.commands import check, make, read
+from reprobatch.commands import check, compare, make, read
 from reprobatch.commands.common import COULD_NOT, DIFFERS, DONE, INTERRUPTED
 from reprobatch.errors import ReprobatchError, suggestion
 
@@ -56,7 +56,17 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (make.run, make.plan, make.probe, read.status, read.show, check.regenerate, check.verify, read.export):
+for command in (
+    make.run,
+    make.plan,
+    make.probe,
+    read.status,
+    read.show,
+    check.regenerate,
+    check.verify,
+    compare.compare,
+    read.export,
+):
     cli.add_command(command)
 
 

@@ -42,6 +42,11 @@ def compare(stored: Output, computed: Output, atol: float = 0.0, rtol: float = 0
         return Comparison(one, other, "different", None)
     with np.errstate(over="ignore"):
         distance = np.abs(a - b)
-        within = bool(atol or rtol) and bool((distance <= atol + rtol * np.abs(a)).all())
+        within = passes(a, distance, atol, rtol)
     linf = float(distance.max(initial=0.0))
     return Comparison(one, other, "within" if within else "different", linf if np.isfinite(linf) else None)
+
+
+def passes(stored: np.ndarray, distance: np.ndarray, atol: float, rtol: float) -> bool:
+    """Whether ``distance <= atol + rtol * |stored|`` everywhere; never with both at zero."""
+    return bool(atol or rtol) and bool((distance <= atol + rtol * np.abs(stored)).all())
