@@ -58,7 +58,8 @@ class Pool:
 
     ``on_event`` is told what happens, as dictionaries with an ``event`` key: ``ready``, ``start``,
     ``done``, ``again``, ``failed``, ``lost``, ``waiting``, ``probing``, ``contract``, ``turned_away``,
-    ``environment``. ``most`` is the most workers at once; ``local`` says that the cluster never grows.
+    ``environment``. ``most`` is the most workers at once; ``local`` says that the cluster never grows;
+    ``actor`` is the class that Ray runs, for measurements of the pool alone.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Pool:
         *,
         most: int | None = None,
         local: bool = True,
+        actor: type = Actor,
     ) -> None:
         self._job, self._model, self._out, self._operation = job, model, out, operation
         self._tell = on_event
@@ -85,7 +87,7 @@ class Pool:
         self._spawned = self._lost_in_row = self._room = self._wanted = 0
         self._looked = self._said = float("-inf")
         needs = job.workers
-        self._remote = ray.remote(Actor).options(
+        self._remote = ray.remote(actor).options(
             num_cpus=needs.cpus,
             num_gpus=needs.gpus,
             max_restarts=0,
