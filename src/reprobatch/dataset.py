@@ -52,11 +52,14 @@ class Dataset:
     def manifest(self) -> dict[str, Any]:
         """``manifest.json``, empty where the run has not come so far."""
         try:
-            return dict(json.loads(self.store.get(names.MANIFEST)))
+            found = json.loads(self.store.get(names.MANIFEST))
         except FileNotFoundError:
             return {}
         except ValueError as error:
             raise DataError(f"{names.MANIFEST}: expected JSON, found {error}") from None
+        if not isinstance(found, dict):
+            raise DataError(f"{names.MANIFEST}: expected a JSON object, found {type(found).__name__}")
+        return found
 
     @property
     def plan(self) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ RECENT = 60.0  # seconds that the rate looks back
 
 @dataclass(frozen=True)
 class Status:
-    """Shards by state, items a second of late, and seconds left (``None`` where nothing moves)."""
+    """Shards by state, items a second of late, seconds left (``None`` where nothing moves), workers by host."""
 
     done: int
     running: int
@@ -22,6 +23,7 @@ class Status:
     total: int
     rate: float | None
     eta_seconds: float | None
+    workers: dict[str, int]
 
 
 def status(dataset: Dataset, now: float | None = None) -> Status:
@@ -39,7 +41,14 @@ def status(dataset: Dataset, now: float | None = None) -> Status:
     rate = None if ended else _rate(events, time.time() if now is None else now)
     total = dataset.plan.shards
     left = len(dataset) * (total - len(done)) / total
-    return Status(len(done), len(running), len(failed), total, rate, left / rate if rate else None)
+    eta = left / rate if rate else None
+    return Status(len(done), len(running), len(failed), total, rate, eta, {} if ended else _workers(events))
+
+
+def _workers(events: list[dict[str, Any]]) -> dict[str, int]:
+    hosts = {event["worker"]: event["host"] for event in events if event["event"] == "ready"}
+    gone = {event["worker"] for event in events if event["event"] in ("lost", "turned_away")}
+    return dict(sorted(Counter(host for worker, host in hosts.items() if worker not in gone).items()))
 
 
 def _rate(events: list[dict[str, Any]], now: float) -> float | None:

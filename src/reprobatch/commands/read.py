@@ -28,7 +28,9 @@ def status(dir: Path, json_: bool) -> None:
     shards = {"done": now.done, "running": now.running, "failed": now.failed, "total": now.total}
     rate = "nothing moving" if now.rate is None else f"{now.rate:.1f} items/s, {now.eta_seconds:.0f} s left"
     text = f"{now.done}/{now.total} shards done, {now.running} running, {now.failed} failed; {rate}"
-    show_result({"shards": shards, "rate": now.rate, "eta_seconds": now.eta_seconds}, text, json_)
+    text += "".join(f"\n{count} workers on {host}" for host, count in now.workers.items())
+    facts = {"shards": shards, "rate": now.rate, "eta_seconds": now.eta_seconds, "workers": now.workers}
+    show_result(facts, text, json_)
 
 
 @click.command()
