@@ -14,11 +14,17 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLQwenImage,
     DDIMPipeline,
     DDIMScheduler,
     DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
     PNDMScheduler,
     PriorTransformer,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     UnCLIPPipeline,
     UnCLIPScheduler,
@@ -27,7 +33,16 @@ from diffusers import (
 )
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    T5Config,
+    T5EncoderModel,
+)
 
 SEED = 0
 CONTEXT = 16  # tokens a prompt is padded to
@@ -58,14 +73,7 @@ def stable_diffusion(folder: Path) -> Path:
     """A ``StableDiffusionPipeline`` with the scheduler that Stable Diffusion 1.5 brings (PNDM): latents of 4x8x8."""
     with _seeded():
         tokenizer = _tokenizer()
-        vae = AutoencoderKL(
-            block_out_channels=(8, 16),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            latent_channels=4,
-            norm_num_groups=4,
-            sample_size=16,
-        )
+        vae = _vae()
         unet = UNet2DConditionModel(
             sample_size=8,
             block_out_channels=(16, 32),
@@ -146,6 +154,77 @@ def unclip(folder: Path) -> Path:
     return folder
 
 
+def stable_diffusion_3(folder: Path) -> Path:
+    """A ``StableDiffusion3Pipeline``, flow matching with a transformer and three text encoders: latents of 4x8x8.
+
+    Pads prompts to fixed lengths. Its default ``max_sequence_length`` of 256 is far more than these texts need.
+    """
+    with _seeded():
+        tokenizer = _tokenizer()
+        transformer = SD3Transformer2DModel(
+            sample_size=8,
+            in_channels=4,
+            out_channels=4,
+            patch_size=2,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            joint_attention_dim=2 * HIDDEN,  # the two CLIPs' side by side, which T5 is as wide as
+            caption_projection_dim=32,
+            pooled_projection_dim=2 * HIDDEN,
+            pos_embed_max_size=8,
+        )
+        pipeline = StableDiffusion3Pipeline(
+            transformer=transformer,
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+            vae=_vae(),
+            text_encoder=CLIPTextModelWithProjection(_text_config(len(tokenizer))),
+            tokenizer=tokenizer,
+            text_encoder_2=CLIPTextModelWithProjection(_text_config(len(tokenizer))),
+            tokenizer_2=tokenizer,
+            text_encoder_3=T5EncoderModel(_t5_config(len(tokenizer))),
+            tokenizer_3=tokenizer,
+        )
+        return _save(pipeline, folder)
+
+
+def qwen_image(folder: Path) -> Path:
+    """A ``QwenImagePipeline``, which pads prompts to the longest of the batch: latents of 16 patches of 16.
+
+    An item's bits depend on its neighbours' lengths: the padding is masked, yet kernels sum over another number of
+    tokens, and a batch of equal lengths is computed without any mask.
+    """
+    with _seeded():
+        tokenizer = _tokenizer()
+        transformer = QwenImageTransformer2DModel(
+            patch_size=2,
+            in_channels=16,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=HIDDEN,
+            axes_dims_rope=(8, 4, 4),
+        )
+        vae = AutoencoderKLQwenImage(
+            base_dim=8,
+            z_dim=4,
+            dim_mult=[1, 2],
+            num_res_blocks=1,
+            temperal_downsample=[False],
+            latents_mean=[0.0] * 4,
+            latents_std=[1.0] * 4,
+        )
+        pipeline = QwenImagePipeline(
+            transformer=transformer,
+            scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+            vae=vae,
+            text_encoder=Qwen2_5_VLForConditionalGeneration(_qwen_config(len(tokenizer))),
+            tokenizer=tokenizer,
+        )
+        return _save(pipeline, folder)
+
+
 @contextmanager
 def _seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
@@ -156,6 +235,17 @@ def _seeded() -> Iterator[None]:
 def _save(pipeline: DiffusionPipeline, folder: Path) -> Path:
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def _vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+    )
 
 
 def _super_resolution(width: int) -> UNet2DModel:
@@ -183,6 +273,37 @@ def _text_config(vocabulary: int) -> CLIPTextConfig:
         bos_token_id=MARKERS.index("<start>"),
         eos_token_id=MARKERS.index("<end>"),
     )
+
+
+def _t5_config(vocabulary: int) -> T5Config:
+    return T5Config(
+        vocab_size=vocabulary,
+        d_model=2 * HIDDEN,
+        d_kv=8,
+        d_ff=HIDDEN,
+        num_layers=2,
+        num_heads=4,
+        pad_token_id=MARKERS.index("<pad>"),
+        eos_token_id=MARKERS.index("<end>"),
+    )
+
+
+def _qwen_config(vocabulary: int) -> Qwen2_5_VLConfig:
+    """Its eye is as small as can be: prompts alone never open it."""
+    text = {
+        "vocab_size": vocabulary,
+        "hidden_size": HIDDEN,
+        "intermediate_size": 2 * HIDDEN,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+        "pad_token_id": MARKERS.index("<pad>"),
+        "bos_token_id": MARKERS.index("<start>"),
+        "eos_token_id": MARKERS.index("<end>"),
+    }
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": HIDDEN}
+    return Qwen2_5_VLConfig(text_config=text, vision_config=vision)
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

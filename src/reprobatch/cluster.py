@@ -21,6 +21,9 @@ def connected(address: str | None) -> Iterator[bool]:
     """
     address = address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    # that tokens are on is no news at every start; that they are off still is
+    told = logging.getLogger("ray._private.authentication.authentication_token_setup")
+    told.addFilter(lambda record: "is enabled" not in record.getMessage())
     try:
         ray.init(
             address=address or "local",

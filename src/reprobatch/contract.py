@@ -98,7 +98,10 @@ class Contract:
         lines = []
         for name, answer in self.answers.items():
             said = {True: "yes", False: "no", None: "not measured"}[answer.holds]
-            lines.append(f"{name:{width}}  {said + _measure(answer):<24}  {QUESTIONS[name]}".rstrip())
+            measured = said + _measure(replace(answer, why=None))
+            lines.append(f"{name:{width}}  {measured:<24}  {QUESTIONS[name]}".rstrip())
+            if answer.why:  # of any length: a line of its own
+                lines.append(f"{'':{width}}  {answer.why}")
         return "\n".join([*lines, *(f"likely cause: {cause}" for cause in self.causes)])
 
 

@@ -42,6 +42,7 @@ class Pipeline:
         self.job = job
         self.pipe = _load(job, folder)
         self._parameters = inspect.signature(type(self.pipe).__call__).parameters
+        self._can_be_short: bool | None = None
         self._check()
 
     def generate(self, arguments: Sequence[dict[str, Any]], seeds: Sequence[int]) -> list[Output]:
@@ -60,8 +61,26 @@ class Pipeline:
     ) -> tuple[list[Output], list[torch.Generator]]:
         """A call of any size, and each slot's generator as the call left it.
 
-        ``short`` asks for :data:`reprobatch.contract.SHORT` steps, for probes and canaries.
+        ``short`` asks for :data:`reprobatch.contract.SHORT` steps, for probes and canaries; the few
+        schedulers that cannot do with so few (PNDM with its Runge-Kutta steps) make all of the job's.
         """
+        if not short or self._can_be_short is not None:
+            return self._call(arguments, seeds, short=short and bool(self._can_be_short))
+        try:
+            made = self._call(arguments, seeds, short=True)
+        except (ValueError, IndexError, RuntimeError) as error:
+            try:
+                made = self._call(arguments, seeds, short=False)
+            except (ValueError, IndexError, RuntimeError):
+                raise error from None  # not for want of steps
+            self._can_be_short = False
+        else:
+            self._can_be_short = True
+        return made
+
+    def _call(
+        self, arguments: Sequence[dict[str, Any]], seeds: Sequence[int], *, short: bool
+    ) -> tuple[list[Output], list[torch.Generator]]:
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         scheduler = self.job.pipeline.scheduler
         if scheduler is not None and scheduler.seeded:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-_MACHINERY = ("torch", "numpy", "random.py", "contextlib.py", "reprobatch")
+_MACHINERY = ("torch/", "numpy/", "random.py", "contextlib.py", "reprobatch/", "diffusers/utils/torch_utils.py")
 
 
 def snapshot() -> dict[str, bytes]:
@@ -57,18 +57,20 @@ def seeded(seed: int) -> Iterator[None]:
 def who_draws(call: Callable[[], Any]) -> str | None:
     """Run ``call`` and name the first place in it that draws from a global generator.
 
-    Like ``torch.randint, called in diffusers/schedulers/x.py line 65 (__init__)``; ``None`` where
-    nothing does. Slow: looks at every generator after every function.
+    Like ``randint (global torch generator), called in diffusers/schedulers/x.py line 65 (__init__)``;
+    ``None`` where nothing does. Python does not show us numpy's functions: there it is ``something``, called
+    ``by line`` 65 or shortly before. Slow: looks at every generator before and after every function.
     """
     found: list[str] = []
     before = snapshot()
 
     def look(frame: FrameType, event: str, argument: Any) -> None:
-        if found or event not in ("return", "c_return"):
+        if found:
             return
         moved = changed(before)
         if moved:
-            found.append(_place(frame, argument if event == "c_return" else None, moved[0]))
+            at = frame.f_back if event == "call" else frame  # moved before this call: the caller did it
+            found.append(_place(at or frame, argument if event == "c_return" else None, moved[0]))
             sys.setprofile(None)
 
     sys.setprofile(look)
@@ -85,12 +87,12 @@ def _on_gpu() -> bool:
 
 def _place(frame: FrameType, function: Any, generator: str) -> str:
     """The innermost frame that is no random library's own, with its path from the package on."""
-    name = getattr(function, "__name__", None) or frame.f_code.co_name
     at: FrameType | None = frame
-    while at is not None and _file(at).split("/")[0] in _MACHINERY and at.f_back is not None:
+    while at is not None and _file(at).startswith(_MACHINERY) and at.f_back is not None:
         at = at.f_back
     assert at is not None
-    return f"{name} (global {generator} generator), called in {_file(at)} line {at.f_lineno} ({at.f_code.co_name})"
+    name, where = ("something", "by line") if function is None else (function.__name__, "line")
+    return f"{name} (global {generator} generator), called in {_file(at)} {where} {at.f_lineno} ({at.f_code.co_name})"
 
 
 def _file(frame: FrameType) -> str:

@@ -21,7 +21,7 @@ from reprobatch.actor import Receipt
 from reprobatch.admission import Admission, Arrival
 from reprobatch.card import dataset_card
 from reprobatch.cluster import connected
-from reprobatch.contract import SHORT, Contract, samples
+from reprobatch.contract import Contract, samples
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError, JobError, RunFailed
 from reprobatch.job import ResolvedJob
@@ -182,7 +182,7 @@ class _Keeper:
 
     def _contract(self, event: Event) -> None:
         canary, facts = event["canary"], event["environment"]
-        recorded = {"checksum": canary, "steps": SHORT}
+        recorded = {"checksum": canary}
         self._manifest(
             environment=facts, canary=recorded, contract=event["contract"], **self._among_many(canary, facts)
         )
