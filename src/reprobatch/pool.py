@@ -34,6 +34,7 @@ IN_FLIGHT = 2  # shards an actor has at once
 MAX_LOST = 5  # actors that may die before they are ready, one after the other
 SLOW = 1.5  # times the mean, after which an idle worker takes a copy of a shard
 WAIT = 0.5  # seconds between two looks at the clock
+GRACE = 10.0  # seconds beyond its batches' that a shard may take
 LOOK = 5.0  # seconds between two looks at the cluster
 SAY = 30.0  # seconds without any worker after which the reason is said
 
@@ -247,12 +248,25 @@ class Pool:
                 {"event": "waiting", "reason": f"no worker is up: {self._why(next(iter(self._members.values())))}"}
             )
             self._said = now
+        self._end_frozen(now)
         for member in list(self._members.values()):
             if member.arrival is None and now - member.spawned > self._operation.start_seconds:
                 reason = f"a worker did not come up in {self._operation.start_seconds:g} s: {self._why(member)}"
                 if len(self._members) == 1:
                     raise RunFailed(f"{reason}; give it longer with operation.start_seconds")
                 # its pending load ends with an error that _lost takes, once
+                ray.kill(member.handle)
+
+    def _end_frozen(self, now: float) -> None:
+        """End workers that do not even say that their call hangs: a stopped process, a machine that is cut off."""
+        limit = self._operation.batch_seconds
+        if limit is None:
+            return
+        batches = IN_FLIGHT * self._job.shard_size / self._job.batch_size  # all that a worker may have before it
+        for member, task in list(self._pending.values()):
+            since = self._started.get(task) if isinstance(task, int) else None
+            if since is not None and now - since > limit * batches + GRACE and task in member.shards:
+                # its pending shards end with an error that _lost takes
                 ray.kill(member.handle)
 
     def _why(self, member: _Member) -> str:
