@@ -23,13 +23,27 @@ _ALWAYS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-# read once, when torch is imported: too late afterwards
-_PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
+# "portable": kernels that every x86-64 CPU with AVX2 and FMA has, chosen by name and never by CPUID.
+# docs/portable.md says what each one is for, and how that was seen.
+_READ_BY_TORCH = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "COMPATIBLE",
+    # MKL's vector maths ignores MKL_CBWR; of its kernels only number 1 does without the instructions
+    # rcpps and rsqrtps, whose last bits are each CPU maker's own
+    "MKL_VML_DEBUG_CPU_TYPE": "1",
+}
+_READ_BY_NUMPY = {
+    # AVX-512 by numpy's names since 2.4 and before; of names it does not know it says nothing by default
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_SPR AVX512_ICL AVX512_CNL AVX512_CLX AVX512_SKX AVX512CD AVX512F",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 
 def variables(determinism: Determinism, threads: int) -> dict[str, str]:
     """Environment variables that a process needs before it starts."""
-    portable = _PORTABLE if determinism.profile == "portable" else {}
+    portable = _READ_BY_TORCH | _READ_BY_NUMPY if determinism.profile == "portable" else {}
     return {
         **_ALWAYS,
         "CUBLAS_WORKSPACE_CONFIG": determinism.cublas_workspace,
@@ -42,19 +56,38 @@ def variables(determinism: Determinism, threads: int) -> dict[str, str]:
 def prepare(determinism: Determinism, threads: int, environ: Any = os.environ) -> None:
     """Set the variables in this process, while that still has an effect.
 
-    Raises :class:`EnvironmentDiffers` where torch was imported before under other values of those it
-    reads at import; start a fresh process then (the command line does).
+    Raises :class:`EnvironmentDiffers` where torch or numpy was imported before under other values of those
+    that they read at import; start a fresh process then, with :func:`variables` in its environment
+    (:func:`start_over` does).
     """
     wanted = variables(determinism, threads)
-    if "torch" in sys.modules:
-        late = {k: v for k, v in wanted.items() if k in _PORTABLE and environ.get(k) != v}
-        if late:
-            names = " ".join(f"{k}={v}" for k, v in late.items())
-            raise EnvironmentDiffers(
-                f"profile '{determinism.profile}' needs {names} before torch is imported, found torch imported "
-                "already; set them before the process starts, or use the command line"
-            )
+    for module, late in _late(wanted, environ).items():
+        names = " ".join(f"{k}={v!r}" if " " in v else f"{k}={v}" for k, v in late.items())
+        raise EnvironmentDiffers(
+            f"profile '{determinism.profile}' needs {names} before {module} is imported, found {module} imported "
+            "already; set them before the process starts"
+        )
     environ.update(wanted)
+
+
+def start_over(determinism: Determinism, threads: int) -> None:
+    """As :func:`prepare`, but where that comes too late, begin this process again with the variables set.
+
+    For commands, before they print anything: they learn which profile is wanted from a job or a dataset,
+    and by then pyarrow has imported numpy.
+    """
+    wanted = variables(determinism, threads)
+    if _late(wanted, os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **wanted})
+    prepare(determinism, threads)
+
+
+def _late(wanted: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Variables that have another value and were read already, by the module that read them."""
+    readers = {"torch": _READ_BY_TORCH, "numpy": _READ_BY_NUMPY}
+    differing = {k: v for k, v in wanted.items() if environ.get(k) != v}
+    late = {m: {k: v for k, v in differing.items() if k in read} for m, read in readers.items() if m in sys.modules}
+    return {module: names for module, names in late.items() if names}
 
 
 def strict_settings(threads: int, device: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def regenerator(dataset: Any, model: str | None) -> Any:
     from reprobatch import determinism
 
     # before torch is imported, which reads some of them once
-    determinism.prepare(dataset.job.determinism, dataset.job.workers.threads)
+    determinism.start_over(dataset.job.determinism, dataset.job.workers.threads)
     from reprobatch.regenerate import Regenerator
 
     return Regenerator(dataset, model)

@@ -102,7 +102,7 @@ def probe(job: Path, overrides: tuple[str, ...], json_: bool) -> None:
 
     resolved = load(job, list(overrides))
     # before torch is imported, which reads some of them once
-    determinism.prepare(resolved.job.determinism, resolved.job.workers.threads)
+    determinism.start_over(resolved.job.determinism, resolved.job.workers.threads)
     from reprobatch.worker import Worker
 
     found = Worker(resolved.job, resolved.model_hint).probe(
