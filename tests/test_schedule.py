@@ -153,6 +153,21 @@ def test_a_copy_waits_until_the_oldest_is_slow() -> None:
     assert schedule.copy(lambda shard: shard == 0) == 0
 
 
+def test_a_released_shard_comes_again_and_no_attempt_is_counted() -> None:
+    schedule = running(attempts=3)
+    schedule.release(0)
+    assert (schedule.running, schedule.remaining) == (0, 1)
+    assert schedule.start() == 0 and schedule.attempt(0) == 3
+    assert not schedule.fail(0, "x")
+
+
+def test_a_copy_that_is_released_leaves_the_shard_to_the_other_worker() -> None:
+    schedule = running(attempts=2)
+    schedule.copy(always)
+    schedule.release(0)
+    assert (schedule.running, schedule.attempt(0), schedule.start()) == (1, 2, None)
+
+
 def test_memory_does_not_grow_with_what_is_done_in_order() -> None:
     schedule = Schedule(10_000)
     while (shard := schedule.start()) is not None:

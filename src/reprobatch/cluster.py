@@ -33,7 +33,9 @@ def connected(address: str | None) -> Iterator[bool]:
             configure_logging=False,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise JobError(f"cannot reach a Ray cluster at '{address or 'local'}': {one_line(error)}") from None
+        where = f"at '{address}'" if address else "on this machine"
+        hint = "; is it up, and does it take this RAY_AUTH_MODE and token?" if address else ""
+        raise JobError(f"cannot reach a Ray cluster {where}: {one_line(error)}{hint}") from None
     try:
         yield address is None
     finally:

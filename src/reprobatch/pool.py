@@ -50,6 +50,7 @@ class _Member:
     spawned: float
     up: Any
     ready: bool = False  # may be given work
+    ended: bool = False  # by us, for a call that hangs: its other shard is not to blame
     arrival: Arrival | None = None
     shards: set[int] = field(default_factory=set)
 
@@ -214,6 +215,7 @@ class Pool:
         if isinstance(cause, BatchHung):  # its thread hangs on: only the end of the process ends it
             ray.kill(member.handle)
             self._lost(member, task, reason, schedule)
+            member.ended = True
             return
         if isinstance(cause, JobError):
             raise JobError(str(cause)) from None
@@ -229,7 +231,9 @@ class Pool:
             self._lost_in_row += not member.ready
             self._tell({"event": "lost", "worker": member.name, "reason": reason})
             self._gate.lost(member, self._members.values(), only=self._wanted == 1)
-        if isinstance(task, int):
+        if isinstance(task, int) and member.ended:
+            schedule.release(task)
+        elif isinstance(task, int):
             self._tell_failed(member, task, reason, again=schedule.lose(task, reason))
         if self._lost_in_row >= MAX_LOST:
             raise RunFailed(f"{MAX_LOST} workers died one after the other before they were ready; the last: {reason}")

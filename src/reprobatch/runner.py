@@ -67,9 +67,11 @@ def run(
     began = time.monotonic()
     job, plan, store = resolved.job, resolved.plan, Store(out)
     claim(store, job)
-    schedule = Schedule(plan.shards, _done(store, plan), resolved.operation.attempts)
     receipts: dict[int, Receipt] = {}
-    on_event({"event": "plan", "shards": plan.shards, "done": schedule.done, "items": plan.count})
+    there = _done(store, plan)
+    schedule = Schedule(plan.shards, there, resolved.operation.attempts)
+    made = sum(len(plan.shard(shard)) for shard in there)
+    on_event({"event": "plan", "shards": plan.shards, "done": schedule.done, "items": plan.count, "made": made})
     if not schedule.finished:
         admission = _admission(Dataset(store.root), insist)
         with Journal(store) as journal:

@@ -6,6 +6,7 @@ state    event          next state
 pending  start          running
 running  finish         done
 running  fail, lose     pending, or failed once its attempts are used up
+running  release        pending, and no attempt counted
 running  give up        failed, whatever attempts are left
 running  copy           running, by one worker more
 done     finish, fail   done: a copy that came second changes nothing
@@ -130,6 +131,15 @@ class Schedule:
         return True
 
     lose = fail
+
+    def release(self, shard: int) -> None:
+        """A running shard was lost through no fault of its own: that counts as no attempt."""
+        elsewhere = self._workers.get(shard, 0) > 1 or self._ended(shard)
+        self._leave(shard)
+        if not elsewhere:
+            self._tried[shard] -= 1
+            self._end(shard)
+            self._again.append(shard)
 
     def give_up(self, shard: int, reason: str) -> None:
         """A running shard failed in a way that trying again cannot mend."""

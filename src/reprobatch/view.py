@@ -27,8 +27,7 @@ class RunView:
         getattr(self, f"_{event['event']}", lambda event: None)(event)
 
     def _plan(self, event: dict[str, Any]) -> None:
-        done = min(event["items"], event["done"] * -(-event["items"] // event["shards"]))
-        self._progress = Progress(event["items"], done)
+        self._progress = Progress(event["items"], event["made"])
         if event["done"]:
             self._progress.say(f"{event['done']} of {event['shards']} shards are there already")
 
@@ -69,4 +68,4 @@ class RunView:
 
     def _note(self) -> None:
         failed = f", {self._failures} shards failed" if self._failures else ""
-        self._progress.note(f"{len(self._workers)} workers{failed}")
+        self._progress.note(f"{len(self._workers)} worker{'s' * (len(self._workers) != 1)}{failed}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from reprobatch.commands.common import (
     show_result,
     shown,
 )
+from reprobatch.errors import JobError
 
 
 @click.command()
@@ -47,6 +49,11 @@ def run(
     """
     from reprobatch.resolve import load
 
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not out.is_absolute():
+        raise JobError(
+            f"expected --out to be an absolute path on storage that all nodes share, found '{out}'; a submitted job's "
+            "working directory is on one node and is deleted after it"
+        )
     resolved = load(job, list(overrides))
     _warn_repeated_seeds(resolved)
     from reprobatch.runner import run as run_job  # loads ray: not before the job is known to be right
