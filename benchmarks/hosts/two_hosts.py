@@ -31,13 +31,16 @@ BIN = Path(sys.executable).parent
 HUB, HEAD, WORKER = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 
 # A private /tmp and home; the interpreter may live in the real home, and stays visible there
+KEPT = (
+    Path(sys.base_prefix).relative_to(Path.home()).parts[0] if Path.home() in Path(sys.base_prefix).parents else ".keep"
+)
 MACHINE = """
 set -e
 hostname {name}
 ip link set lo up
-mkdir -p {home}/.pyenv /root/.pyenv /run/sshd
-mount --bind /root/.pyenv {home}/.pyenv
-mount --rbind {home} /root
+mkdir -p {home}/{kept} {own}/{kept} /run/sshd
+mount --bind {own}/{kept} {home}/{kept}
+mount --rbind {home} {own}
 mount --bind {tmp} /tmp
 exec /usr/sbin/sshd -D -e -f {folder}/sshd_config
 """
@@ -225,7 +228,17 @@ def boot(name: str, space: str, folder: Path) -> subprocess.Popen[bytes]:
     tmp.mkdir()
     # ray up and ray down call what they need by name, from a login shell
     (home / ".bashrc").write_text(f"export PATH={BIN}:$PATH\n")
-    script = fill(MACHINE, {"name": name, "home": str(home), "tmp": str(tmp), "folder": str(folder)})
+    script = fill(
+        MACHINE,
+        {
+            "name": name,
+            "home": str(home),
+            "own": str(Path.home()),
+            "kept": KEPT,
+            "tmp": str(tmp),
+            "folder": str(folder),
+        },
+    )
     own = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]
     log = (folder / f"{name}.log").open("wb")
     return subprocess.Popen(["ip", "netns", "exec", space, *own, "sh", "-c", script], stdout=log, stderr=log)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import numpy as np
 from reprobatch.dataset import Dataset
 from reprobatch.errors import JobError
 from reprobatch.record import Output
+from reprobatch.store import replace_file
 
 SUFFIXES = (".safetensors", ".npy", ".png")
 
@@ -23,7 +21,7 @@ def check_suffix(path: Path) -> None:
     """Refuse a file name of a kind that cannot be written, and a folder that is not there."""
     if path.suffix not in SUFFIXES:
         raise JobError(f"--to: expected a file ending in {', '.join(SUFFIXES)}, found '{path.name}'")
-    if not path.absolute().parent.is_dir():
+    if not path.parent.is_dir():
         raise JobError(f"--to: the folder of '{path}' does not exist; make it first")
 
 
@@ -33,11 +31,11 @@ def save(output: Output, path: Path, decode: Callable[[Output], np.ndarray]) -> 
     if path.suffix == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, output.numpy(), allow_pickle=False)
-        _write(path, buffer.getvalue())
+        replace_file(path, buffer.getvalue(), path.parent)
     elif path.suffix == ".safetensors":
-        _write(path, _safetensors(output))
+        replace_file(path, _safetensors(output), path.parent)
     else:
-        _write(path, _png(decode(output)))
+        replace_file(path, _png(decode(output)), path.parent)
 
 
 def export(dataset: Dataset, to: Path, decode: Callable[[Output], Any], on_item: Callable[[], None]) -> int:
@@ -48,7 +46,7 @@ def export(dataset: Dataset, to: Path, decode: Callable[[Output], Any], on_item:
         raise JobError(f"cannot make the folder '{to}': {error.strerror}") from None
     width = len(str(len(dataset) - 1))
     for item in dataset:
-        _write(to / f"{item.index:0{width}d}.png", _png(decode(item.output)))
+        replace_file(to / f"{item.index:0{width}d}.png", _png(decode(item.output)), to)
         on_item()
     return len(dataset)
 
@@ -69,16 +67,3 @@ def _png(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise

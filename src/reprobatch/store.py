@@ -78,17 +78,7 @@ class Store:
 
     def replace(self, name: str, data: bytes) -> None:
         """Put a file in one step, in the place of an earlier one."""
-        path = self.path(name)
-        handle, temporary = tempfile.mkstemp(dir=self.root / LOG, prefix=".new-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                _write(file.fileno(), data)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
+        replace_file(self.path(name), data, self.root / LOG)
 
     def shards(self) -> Iterator[int]:
         """Numbers of the shards that are there, in no order."""
@@ -102,6 +92,20 @@ class Store:
         with suppress(FileNotFoundError), os.scandir(self.root / DATA) as entries:
             for entry in entries:
                 yield entry.name
+
+
+def replace_file(path: Path, data: bytes, beside: Path) -> None:
+    """Put a file on disk whole, in the place of an earlier one; ``beside`` is a folder for it meanwhile."""
+    handle, temporary = tempfile.mkstemp(dir=beside, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            _write(file.fileno(), data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def _link_new(path: Path, data: bytes | memoryview) -> None:
