@@ -67,8 +67,9 @@ def test_environments_many_admits_both_and_records_which_made_each_shard(tmp_pat
     made_in = {dataset.footer(shard).environment: shard for shard in range(dataset.plan.shards)}
     assert made_in.keys() <= known.keys()
     for made, shard in made_in.items():
-        verdict = regenerator(dataset.plan.shard(shard).start).comparison.verdict
-        assert verdict == ("identical" if made == here else "different")
+        index = dataset.plan.shard(shard).start
+        assert regenerator.agreement(index).agrees == (made == here)
+        assert regenerator(index).comparison.verdict == ("identical" if made == here else "different")
     assert json.loads(reprobatch("verify", out, "--json").stdout)["verdict"] == "intact"
 
 

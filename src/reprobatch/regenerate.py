@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from reprobatch import environment
 from reprobatch import store as names
@@ -61,19 +61,33 @@ class Regenerator:
         self.dataset = dataset
         self.worker = Worker(dataset.job, model or _remembered(dataset))
 
-    def agreement(self) -> Agreement:
-        """Run the canary: whether to expect the recorded bits here, before anything is made again."""
-        manifest = self.dataset.manifest
-        differs = environment.explain(self.worker.environment(), manifest.get("environment", {}))
-        expected = manifest.get("canary", {}).get("checksum")
+    def agreement(self, index: int | None = None) -> Agreement:
+        """Run the canary: whether to expect the recorded bits here, before anything is made again.
+
+        In a dataset of many environments these are the bits of the one that made item ``index``.
+        """
+        recorded = self._environments(index)
         try:
             _, first = self.dataset.look_up(0)
         except DataError:
-            expected = None
-        if expected is None:
-            return Agreement(None, None, None, differs)
+            recorded = {}
+        here = self.worker.environment()
+        if not recorded:
+            return Agreement(None, None, None, environment.explain(here, self.dataset.manifest.get("environment", {})))
         found = canary(self.worker.canary([(row.index, {**row.item, "seed": row.seed}) for row in first]))
-        return Agreement(found in manifest.get("environments", [expected]), expected, found, differs)
+        expected = found if found in recorded else next(iter(recorded))
+        return Agreement(found in recorded, expected, found, environment.explain(here, recorded[expected]))
+
+    def _environments(self, index: int | None) -> dict[str, dict[str, Any]]:
+        """Facts of the environments that may have made an item, by their canary."""
+        manifest = self.dataset.manifest
+        known: dict[str, dict[str, Any]] = manifest.get("environments", {})
+        if known and index is not None:
+            made_in = self.dataset.footer(index // self.dataset.job.shard_size).environment
+            return {made_in: known[made_in]} if made_in in known else {}
+        if known or "canary" not in manifest:
+            return known
+        return {manifest["canary"]["checksum"]: manifest["environment"]}
 
     def __call__(self, index: int, *, alone: bool = False) -> Regenerated:
         """Make item ``index`` again: with its recorded neighbours, or with copies of itself.

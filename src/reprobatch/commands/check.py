@@ -42,7 +42,7 @@ def regenerate(dir: Path, index: int, alone: bool, to: Path | None, model: str |
         files.check_suffix(to)
     dataset.look_up(index)  # a wrong index is said before a model is loaded
     again = regenerator(dataset, model)
-    agreement = again.agreement()
+    agreement = again.agreement(index)
     click.echo(agreement, err=True)
     made = again(index, alone=alone)
     if alone and made.method == "replay":
