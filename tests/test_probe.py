@@ -324,6 +324,12 @@ def test_who_draws_is_named_with_file_line_and_generator(draw: Callable[[], None
     assert said.endswith(f"(global {generator} generator), called in test_probe.py {where} {line} ({draw.__name__})")
 
 
+def test_a_library_is_named_from_its_package_on_wherever_the_environment_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(torch.__file__).parents[2]))  # holds the folder that torch is found in
+    drawn = randomness.who_draws(lambda: torch.nn.functional.dropout(torch.ones(4)))
+    assert drawn is not None and "called in test_probe.py line" in drawn
+
+
 def test_no_innocent_function_is_named_where_the_profiler_cannot_see_who_draws() -> None:
     def call() -> None:
         np.random.rand(3)

@@ -97,7 +97,6 @@ def _place(frame: FrameType, function: Any, generator: str) -> str:
 
 def _file(frame: FrameType) -> str:
     path = Path(frame.f_code.co_filename)
-    for folder in sys.path:
-        if folder and path.is_relative_to(folder):
-            return path.relative_to(folder).as_posix()
-    return path.name
+    # the innermost: an environment may lie inside a folder that is on the path itself
+    folders = [folder for folder in sys.path if folder and path.is_relative_to(folder)]
+    return path.relative_to(max(folders, key=len)).as_posix() if folders else path.name
