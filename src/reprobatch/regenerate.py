@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from reprobatch import environment
@@ -76,7 +77,9 @@ class Regenerator:
             return Agreement(None, None, None, environment.explain(here, self.dataset.manifest.get("environment", {})))
         found = canary(self.worker.canary([(row.index, {**row.item, "seed": row.seed}) for row in first]))
         expected = found if found in recorded else next(iter(recorded))
-        return Agreement(found in recorded, expected, found, environment.explain(here, recorded[expected]))
+        broken = self._contract.broken if self._contract else []
+        insisted = [f"it was made although the contract does not hold ({', '.join(broken)})"] if broken else []
+        return Agreement(found in recorded, expected, found, insisted + environment.explain(here, recorded[expected]))
 
     def _environments(self, index: int | None) -> dict[str, dict[str, Any]]:
         """Facts of the environments that may have made an item, by their canary."""
@@ -109,10 +112,14 @@ class Regenerator:
         return [_result(row, "replay", output) for row, output in zip(rows, outputs, strict=True)]
 
     def _may_stand_alone(self) -> bool:
-        recorded = self.dataset.manifest.get("contract")
-        contract = Contract.from_dict(recorded) if recorded else None
+        contract = self._contract
         # where a run was insisted upon, the answers were had under equal global seeds only
         return contract is None or (contract["alone"].holds is not False and not contract.broken)
+
+    @cached_property
+    def _contract(self) -> Contract | None:
+        recorded = self.dataset.manifest.get("contract")
+        return Contract.from_dict(recorded) if recorded else None
 
     def _alone(self, row: Row) -> Regenerated:
         size = self.dataset.job.batch_size
