@@ -11,8 +11,14 @@ import pytest
 
 import cluster
 from conftest import DIGITS, SMALL, data, reprobatch
+from reprobatch.actor import Actor
+from reprobatch.contract import first_batch
 from reprobatch.dataset import Dataset
+from reprobatch.errors import DataError
 from reprobatch.regenerate import Regenerator
+from reprobatch.resolve import load
+from reprobatch.runner import claim
+from reprobatch.store import Store
 
 ODD = {"ATEN_CPU_CAPABILITY": "default"}  # torch's kernels without vector instructions: other bits on any CPU
 
@@ -87,3 +93,19 @@ def test_regenerate_says_beforehand_that_this_environment_gives_other_bits(
     assert found["canary"]["agrees"] is False and found["verdict"] == "different" and 0 < found["linf"] < 1e-3
     checked = reprobatch("verify", digits, "--regenerate", 2, check=False)
     assert checked.returncode == 1 and "canary differs" in checked.stderr
+
+
+def test_a_second_attempt_in_another_environment_is_no_conflict_and_in_the_same_one_it_is(tmp_path: Path) -> None:
+    resolved = load(DIGITS, [*SMALL[1::2], "environments=many"])
+    claim(Store(tmp_path / "d"), resolved.job)
+    batches, items = resolved.plan.batches(0), resolved.reader.read(0, 16)
+    actor = Actor()
+    actor.load(resolved.job.canonical, None, first_batch(resolved.plan, resolved.reader.read), None)
+    first = actor.make(str(tmp_path / "d"), 0, batches, items)
+    actor.made_in = "bb" * 32
+    second = actor.make(str(tmp_path / "d"), 0, batches, items)
+    assert first.new and not second.new
+    assert (second.sha256, second.compact, second.items) == (first.sha256, first.compact, first.items)
+    actor.made_in = Dataset(tmp_path / "d").footer(0).environment
+    with pytest.raises(DataError, match="expected the bytes of the first commit"):
+        actor.make(str(tmp_path / "d"), 0, batches, [{"prompt": "a handwritten nine"}] * 16)

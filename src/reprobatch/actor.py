@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reprobatch.contract import Answer, Contract, Place, Samples, canary
+from reprobatch.dataset import Dataset
+from reprobatch.errors import DataError
 from reprobatch.job import ResolvedJob
 from reprobatch.plan import Batch
 from reprobatch.store import Store, shard_name
@@ -52,15 +55,32 @@ class Actor:
     def make(self, out: str, number: int, batches: Sequence[Batch], items: Sequence[dict[str, Any]]) -> Receipt:
         start = time.monotonic()
         shard = self.worker.shard(number, batches, items, self.made_in)
-        new = Store(out).put_new(shard_name(number), memoryview(shard.data))
-        seconds = time.monotonic() - start
+        try:
+            new = Store(out).put_new(shard_name(number), memoryview(shard.data))
+        except DataError:
+            there = self._made_elsewhere(out, number)
+            if there is None:
+                raise
+            return replace(there, seconds=time.monotonic() - start, pipeline_seconds=shard.pipeline_seconds)
         return Receipt(
             number,
             shard.items,
             shard.sha256,
             shard.compact,
             shard.data.size,
-            seconds,
+            time.monotonic() - start,
             shard.pipeline_seconds,
             new,
         )
+
+    def _made_elsewhere(self, out: str, number: int) -> Receipt | None:
+        """The receipt of a shard that another of a dataset's many environments was first to commit."""
+        if self.made_in is None:
+            return None
+        dataset = Dataset(out)
+        footer = dataset.footer(number)
+        if footer.environment in (None, self.made_in):
+            return None
+        data = dataset.store.get(shard_name(number))
+        sha256 = hashlib.sha256(data).hexdigest()
+        return Receipt(number, footer.rows, sha256, footer.compact, len(data), 0.0, 0.0, False)
