@@ -35,7 +35,7 @@ def test_workers_come_with_nodes_and_go_with_them_and_nothing_is_lost(digits: Pa
     with cluster.nodes({}) as nodes:
         command = [sys.executable, "-m", "reprobatch.cli", "run", str(DIGITS), "--out", str(out), "--json"]
         process = subprocess.Popen(
-            [*command, "--address", nodes.address, *few, "-s", "call.num_inference_steps=40"],
+            [*command, "--address", nodes.address, *few, "-s", "call.num_inference_steps=80"],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
