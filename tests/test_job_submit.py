@@ -50,7 +50,9 @@ class Submitter:
 
     def begin(self, command: list[str]) -> subprocess.Popen[bytes]:
         quiet = subprocess.DEVNULL
-        return subprocess.Popen(command, env=self.variables, stdout=quiet, stderr=quiet, cwd=self.files)
+        return subprocess.Popen(
+            command, env=self.variables, stdout=quiet, stderr=quiet, cwd=self.files, preexec_fn=_hear_ctrl_c
+        )
 
     def status(self, name: str) -> str:
         return self._client().get_job_status(name).value
@@ -126,6 +128,11 @@ def can_submit(submitter: Submitter) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _hear_ctrl_c() -> None:
+    """What a shell starts in the background ignores SIGINT, and hands that down: CI may be such a one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(condition: Callable[[], bool]) -> None:
