@@ -66,6 +66,7 @@ for command in (
     check.verify,
     compare.compare,
     read.export,
+    make.merge,
 ):
     cli.add_command(command)
 

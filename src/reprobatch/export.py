@@ -11,8 +11,8 @@ import numpy as np
 
 from reprobatch.dataset import Dataset
 from reprobatch.errors import JobError
+from reprobatch.folder import replace_file
 from reprobatch.record import Output
-from reprobatch.store import replace_file
 
 SUFFIXES = (".safetensors", ".npy", ".png")
 

@@ -9,6 +9,7 @@ version.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -90,6 +91,27 @@ def schema(columns: dict[str, str], output: str) -> pa.Schema:
     return pa.schema([*_BEFORE, *own, *after])
 
 
+class _Pieces(io.RawIOBase):
+    """A file in memory that is never copied to make room: a shard of gigabytes is held once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._size
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)  # no copy where arrow hands over bytes
+        self.pieces.append(piece)
+        self._size += len(piece)
+        return len(piece)
+
+
 class ShardWriter:
     """Turns the batches of one shard into the bytes of one Parquet file.
 
@@ -116,7 +138,7 @@ class ShardWriter:
             "reprobatch.seeds": scheme,
             **({"reprobatch.environment": environment} if environment else {}),
         }
-        self._sink = pa.BufferOutputStream()
+        self._sink = _Pieces()
         texts = [name for name, kind in columns.items() if kind == "string"]
         self._writer = pq.ParquetWriter(
             self._sink,
@@ -141,13 +163,13 @@ class ShardWriter:
         if self._size >= GROUP_BYTES:
             self._write_group()
 
-    def finish(self) -> tuple[pa.Buffer, merkle.CompactRange]:
-        """The file's bytes, and the compact range over its checksums."""
+    def finish(self) -> tuple[list[bytes], merkle.CompactRange]:
+        """The file's bytes in pieces, and the compact range over its checksums."""
         self._write_group()
         compact = merkle.CompactRange.of(self._begin or 0, self._leaves)
         self._writer.add_key_value_metadata({**self._footer, "reprobatch.merkle": compact.to_text()})
         self._writer.close()
-        return self._sink.getvalue(), compact
+        return self._sink.pieces, compact
 
     def _write_group(self) -> None:
         rows = self._waiting

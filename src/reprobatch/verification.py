@@ -9,20 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from reprobatch import record, seeds
 from reprobatch import store as names
-from reprobatch.dataset import Dataset, read_footer
+from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError
 from reprobatch.items import splitting_columns
 from reprobatch.merkle import CompactRange
-from reprobatch.plan import Plan
+from reprobatch.shardfile import DAMAGED, ShardFile, one_line
 from reprobatch.store import shard_name, shard_number
 
 Kind = Literal[
@@ -90,57 +89,50 @@ def verify(dataset: Dataset, on_shard: Callable[[int], None] = lambda items: Non
 
 def check_shard(dataset: Dataset, shard: int, sha256: str | None) -> tuple[CompactRange | None, int, list[Problem]]:
     """Check one shard: its compact range as computed (``None`` if unknown), rows, and problems."""
-    path = dataset.store.path(shard_name(shard))
-    if not path.is_file():
-        return None, 0, [Problem("missing", "this shard", "no file; 'reprobatch run' makes it", shard)]
-    problems: list[Problem] = []
-    if sha256 is not None:
-        with path.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if found != sha256:
-            problems.append(Problem("file", f"SHA-256 {sha256} of {names.SUMS}", found, shard))
+    name = shard_name(shard)
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        found, opened = dataset.store.open_hashed(name)
+    except FileNotFoundError:
+        return None, 0, [Problem("missing", "this shard", "no file; 'reprobatch run' makes it", shard)]
+    except OSError as error:
+        return None, 0, [Problem("unreadable", "a file that can be read", one_line(error), shard)]
+    problems: list[Problem] = []
+    if sha256 not in (None, found):
+        problems.append(Problem("file", f"SHA-256 {sha256} of {names.SUMS}", found, shard))
+    try:
+        with ShardFile(opened, name) as file:
             compact, rows, inside = _contents(dataset, shard, file)
     except DataError as error:
         return None, 0, [*problems, Problem("unreadable", "a shard of this job", str(error), shard)]
-    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:160]
-        return None, 0, [*problems, Problem("unreadable", "a Parquet file with sound pages", reason, shard)]
+    except DAMAGED as error:
+        return None, 0, [*problems, Problem("unreadable", "a Parquet file with sound pages", one_line(error), shard)]
     return compact, rows, problems + inside
 
 
-def _contents(dataset: Dataset, shard: int, file: pq.ParquetFile) -> tuple[CompactRange | None, int, list[Problem]]:
-    job, name = dataset.job, shard_name(shard)
-    footer = read_footer(file, name)
-    if footer.job != job.digest:
-        return None, 0, [Problem("foreign", f"job digest {job.digest}", footer.job, shard)]
+def _contents(dataset: Dataset, shard: int, file: ShardFile) -> tuple[CompactRange | None, int, list[Problem]]:
+    job = dataset.job
+    footer, made_for = file.footer(), dataset.job_digest(shard)
+    if footer.job != made_for:
+        return None, 0, [Problem("foreign", f"job digest {made_for}", footer.job, shard)]
     if footer.shard != shard:
         return None, 0, [Problem("doubled", f"shard {shard}", f"shard {footer.shard} under its name", shard)]
     expected_schema = record.schema(job.items.columns, job.column)
-    if not file.schema_arrow.equals(expected_schema):
-        return (
-            None,
-            0,
-            [Problem("rows", f"columns {expected_schema.names}", str(file.schema_arrow.names), shard)],
-        )
+    if not file.schema.equals(expected_schema):
+        return None, 0, [Problem("rows", f"columns {expected_schema.names}", str(file.schema.names), shard)]
     span = dataset.plan.shard(shard)
     problems: list[Problem] = []
     leaves: list[bytes] = []
     columns: dict[str, list[Any]] = {"index": [], "seed": [], "batch": [], "slot": []}
     columns |= {name: [] for name in splitting_columns(job.items)}
-    for group in range(file.num_row_groups):
-        table = file.read_row_group(group)
+    for group in range(file.groups):
+        table = file.table(group)
         for name, values in columns.items():
             values += table[name].to_pylist()
         leaves += _checksums(table, job.column, shard, problems)
     if columns["index"] != list(span):
         found = f"{len(leaves)} rows" + (f" from {columns['index'][0]}" if leaves else "")
-        return (
-            None,
-            len(leaves),
-            [*problems, Problem("rows", f"items {span.start} … {span.stop - 1}", found, shard)],
-        )
+        expected = f"items {span.start} … {span.stop - 1}"
+        return None, len(leaves), [*problems, Problem("rows", expected, found, shard)]
     problems += _seed_problems(dataset, shard, columns)
     problems += _place_problems(dataset, shard, columns)
     compact = CompactRange.of(span.start, leaves)
@@ -176,7 +168,7 @@ def _place_problems(dataset: Dataset, shard: int, columns: dict[str, list[Any]])
     settings = list(zip(*splitting, strict=True)) if splitting else []
     start = columns["index"][0]
     breaks = [start + at for at in range(1, len(settings)) if settings[at] != settings[at - 1]]
-    plan = Plan(len(dataset), job.batch_size, job.shard_size, np.array(breaks, np.int64))
+    plan = replace(dataset.plan, breaks=np.array(breaks, np.int64))
     for batch in plan.batches(shard):
         for slot, index in enumerate(range(batch.start, batch.stop)):
             found = (columns["batch"][index - start], columns["slot"][index - start])
@@ -186,7 +178,7 @@ def _place_problems(dataset: Dataset, shard: int, columns: dict[str, list[Any]])
 
 
 def _strangers(dataset: Dataset) -> Iterator[Problem]:
-    for name in sorted(dataset.store.data_names()):
+    for name in sorted(dataset.store.names(names.DATA)):
         number = shard_number(name)
         if number is None or number >= dataset.plan.shards:
             yield Problem("extra", f"only shards 0 … {dataset.plan.shards - 1} in {names.DATA}", name)

@@ -27,7 +27,7 @@ from reprobatch.commands.common import (
 @click.option("--to", type=click.Path(path_type=Path), help="Write it to FILE.safetensors, .npy or .png.")
 @model_option
 @as_json
-def regenerate(dir: Path, index: int, alone: bool, to: Path | None, model: str | None, json_: bool) -> None:
+def regenerate(dir: str, index: int, alone: bool, to: Path | None, model: str | None, json_: bool) -> None:
     """Make one item again and compare it with what is stored.
 
     \b
@@ -70,7 +70,7 @@ def regenerate(dir: Path, index: int, alone: bool, to: Path | None, model: str |
 @click.option("--regenerate", "sample", type=click.IntRange(1), metavar="N", help="Also make N random items again.")
 @model_option
 @as_json
-def verify(dir: Path, sample: int | None, model: str | None, json_: bool) -> None:
+def verify(dir: str, sample: int | None, model: str | None, json_: bool) -> None:
     """Check every file, row and checksum of a dataset, and its root.
 
     \b
