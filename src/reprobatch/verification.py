@@ -21,6 +21,7 @@ from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError
 from reprobatch.items import splitting_columns
 from reprobatch.merkle import CompactRange
+from reprobatch.segments import Segment, digest_of
 from reprobatch.shardfile import DAMAGED, ShardFile, one_line
 from reprobatch.store import shard_name, shard_number
 
@@ -72,6 +73,7 @@ def verify(dataset: Dataset, on_shard: Callable[[int], None] = lambda items: Non
     problems = list(_strangers(dataset))
     sums = _sums(dataset, problems)
     root: CompactRange | None = CompactRange.of(0, [])
+    earlier = {segment.stop: segment for segment in dataset.segments}
     items = 0
     with ThreadPoolExecutor() as pool:
         checks = pool.map(lambda shard: check_shard(dataset, shard, sums.get(shard)), range(dataset.plan.shards))
@@ -79,6 +81,8 @@ def verify(dataset: Dataset, on_shard: Callable[[int], None] = lambda items: Non
             problems += found
             items += rows
             root = root.merge(compact) if root is not None and compact is not None else None
+            if root is not None and root.end in earlier:
+                problems += _segment_problems(dataset, earlier[root.end], root.root().hex())
             on_shard(rows)
     head = root.root().hex() if root is not None else None
     problems += _manifest_problems(dataset, head)
@@ -201,6 +205,15 @@ def _sums(dataset: Dataset, problems: list[Problem]) -> dict[int, str]:
         if number is not None:
             found[number] = digest
     return found
+
+
+def _segment_problems(dataset: Dataset, segment: Segment, root: str) -> Iterator[Problem]:
+    until = f"of the {segment.stop} items before the dataset grew"
+    if root != segment.root:
+        yield Problem("root", f"root {segment.root} {until}", root)
+    digest = digest_of(segment, dataset.job)
+    if digest != segment.job_digest:
+        yield Problem("manifest", f"job digest {segment.job_digest} {until}", digest)
 
 
 def _manifest_problems(dataset: Dataset, root: str | None) -> Iterator[Problem]:
