@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from reprobatch.store import is_url
+
 DONE, DIFFERS, COULD_NOT, INTERRUPTED = 0, 1, 2, 130
 
 as_json = click.option("--json", "json_", is_flag=True, help="One JSON document on stdout, nothing else there.")
@@ -21,7 +23,22 @@ overrides = click.option(
 )
 model_option = click.option("--model", metavar="PATH", help="Where a folder model lies on this machine.")
 job_argument = click.argument("job", type=click.Path(path_type=Path))
-out_option = click.option("--out", required=True, metavar="DIR", help="Dataset's folder or URL; new, or this job's.")
+
+
+class _Place(click.ParamType[str]):
+    """A folder that need not be there yet, or a URL."""
+
+    name = "place"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not is_url(value):
+            click.Path(file_okay=False).convert(value, param, ctx)
+        return value
+
+
+out_option = click.option(
+    "--out", required=True, type=_Place(), metavar="DIR", help="Dataset's folder or URL; new, or this job's."
+)
 dir_argument = click.argument("dir")
 
 

@@ -114,12 +114,13 @@ def plan(job: Path, overrides: tuple[str, ...], json_: bool) -> None:
 
     from reprobatch import seeds
     from reprobatch.estimate import output_bytes
-    from reprobatch.resolve import load
+    from reprobatch.resolve import largest_argument, load
 
     resolved = load(job, list(overrides))
     plan, first = resolved.plan, min(5, resolved.plan.count)
     explicit = [item["seed"] for item in resolved.reader.read(0, first) if "seed" in item]
-    each = output_bytes(resolved.job, resolved.model.folder)
+    output, dtype = resolved.job.output, resolved.job.pipeline.dtype
+    each = output_bytes(output, dtype, largest_argument(resolved.job.call, resolved.reader), resolved.model.folder)
     facts = {
         "items": plan.count,
         "shards": plan.shards,
