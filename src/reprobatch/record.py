@@ -12,7 +12,7 @@ import hashlib
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Row:
-    """An item and what was made of it."""
+    """An item and what was made of it; ``stored`` is the checksum beside it, where it was read from a shard."""
 
     index: int
     seed: int
@@ -72,10 +72,11 @@ class Row:
     slot: int
     item: dict[str, Any]
     output: Output
+    stored: str | None = field(default=None, compare=False)
 
     @property
     def checksum(self) -> str:
-        """The output's checksum."""
+        """The output's checksum, worked out from its bytes."""
         return self.output.checksum
 
 
@@ -212,6 +213,7 @@ def rows_of(table: pa.Table, columns: Iterable[str], output: str) -> list[Row]:
             entry["slot"],
             {c: entry[c] for c in own},
             Output(entry["dtype"], tuple(entry["shape"]), entry[output]),
+            entry["checksum"],
         )
         for entry in table.to_pylist()
     ]

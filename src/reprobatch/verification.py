@@ -7,7 +7,7 @@ are collected, not raised: a damaged shard must not hide the next one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -68,22 +68,30 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
 
 
-def verify(dataset: Dataset, on_shard: Callable[[int], None] = lambda items: None) -> Report:
-    """Check a whole dataset; ``on_shard`` is told the items of each shard as it is done."""
+Checked = tuple[CompactRange | None, int, list[Problem]]
+Check = Callable[[Dataset, Iterable[int], dict[int, str]], Iterator[Checked]]
+
+
+def verify(
+    dataset: Dataset, on_shard: Callable[[int], None] = lambda items: None, check: Check | None = None
+) -> Report:
+    """Check a whole dataset; ``on_shard`` is told the items of each shard as it is done.
+
+    ``check`` checks shards, given their numbers and the hashes of their files, in that order; without
+    it the threads of this process do.
+    """
     problems = list(_strangers(dataset))
     sums = _sums(dataset, problems)
     root: CompactRange | None = CompactRange.of(0, [])
     earlier = {segment.stop: segment for segment in dataset.segments}
     items = 0
-    with ThreadPoolExecutor() as pool:
-        checks = pool.map(lambda shard: check_shard(dataset, shard, sums.get(shard)), range(dataset.plan.shards))
-        for compact, rows, found in checks:
-            problems += found
-            items += rows
-            root = root.merge(compact) if root is not None and compact is not None else None
-            if root is not None and root.end in earlier:
-                problems += _segment_problems(dataset, earlier[root.end], root.root().hex())
-            on_shard(rows)
+    for compact, rows, found in (check or _check_here)(dataset, range(dataset.plan.shards), sums):
+        problems += found
+        items += rows
+        root = root.merge(compact) if root is not None and compact is not None else None
+        if root is not None and root.end in earlier:
+            problems += _segment_problems(dataset, earlier[root.end], root.root().hex())
+        on_shard(rows)
     head = root.root().hex() if root is not None else None
     problems += _manifest_problems(dataset, head)
     missing = [p for p in problems if p.kind == "missing"]
@@ -91,7 +99,12 @@ def verify(dataset: Dataset, on_shard: Callable[[int], None] = lambda items: Non
     return Report(verdict, head, items, problems)
 
 
-def check_shard(dataset: Dataset, shard: int, sha256: str | None) -> tuple[CompactRange | None, int, list[Problem]]:
+def _check_here(dataset: Dataset, shards: Iterable[int], sums: dict[int, str]) -> Iterator[Checked]:
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(lambda shard: check_shard(dataset, shard, sums.get(shard)), shards)
+
+
+def check_shard(dataset: Dataset, shard: int, sha256: str | None) -> Checked:
     """Check one shard: its compact range as computed (``None`` if unknown), rows, and problems."""
     name = shard_name(shard)
     try:
@@ -113,7 +126,7 @@ def check_shard(dataset: Dataset, shard: int, sha256: str | None) -> tuple[Compa
     return compact, rows, problems + inside
 
 
-def _contents(dataset: Dataset, shard: int, file: ShardFile) -> tuple[CompactRange | None, int, list[Problem]]:
+def _contents(dataset: Dataset, shard: int, file: ShardFile) -> Checked:
     job = dataset.job
     footer, made_for = file.footer(), dataset.job_digest(shard)
     if footer.job != made_for:

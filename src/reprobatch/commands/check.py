@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,59 +69,119 @@ def regenerate(dir: str, index: int, alone: bool, to: Path | None, model: str | 
 
 @click.command()
 @dir_argument
-@click.option("--regenerate", "sample", type=click.IntRange(1), metavar="N", help="Also make N random items again.")
+@click.option("--sample", type=click.IntRange(1), metavar="N", help="Look at N random items only; reads no more.")
+@click.option("--regenerate", "remake", type=click.IntRange(1), metavar="N", help="Also make N random items again.")
+@click.option("--seed", metavar="TEXT", help="What chooses the random items, instead of the dataset's root.")
+@click.option("--address", metavar="ADDRESS", help="Ray cluster to spread the work over.")
 @model_option
 @as_json
-def verify(dir: str, sample: int | None, model: str | None, json_: bool) -> None:
+def verify(
+    dir: str,
+    sample: int | None,
+    remake: int | None,
+    seed: str | None,
+    address: str | None,
+    model: str | None,
+    json_: bool,
+) -> None:
     """Check every file, row and checksum of a dataset, and its root.
 
     \b
     reprobatch verify digits
     reprobatch verify digits --regenerate 20
+    reprobatch verify s3://bucket/digits --sample 1000
+    reprobatch verify s3://bucket/digits --regenerate 200 --address auto
     """
+    from reprobatch import determinism
     from reprobatch.dataset import Dataset
+
+    dataset = Dataset(dir)
+    if remake and address is None:
+        determinism.start_over(dataset.job.determinism, dataset.job.workers.threads)
+    with redirect_stdout(sys.stderr), _joined(address):  # Ray prints there what befalls its nodes
+        facts, lines = _sampled(dataset, sample, seed) if sample else _verified(dataset, address is not None)
+        if remake and facts["verdict"] in ("intact", "sound"):
+            facts["regenerated"], said = _remake(dataset, remake, seed, model, on_cluster=address is not None)
+            lines += said
+            if facts["regenerated"]["differ"]:
+                facts["verdict"] = "differs"
+    show_result(facts, "\n".join(lines), json_)
+    sys.exit(DONE if facts["verdict"] in ("intact", "sound") else DIFFERS)
+
+
+def _joined(address: str | None) -> AbstractContextManager[Any]:
+    if address is None:
+        return nullcontext()
+    from reprobatch.cluster import connected
+
+    return connected(address)
+
+
+def _verified(dataset: Any, on_cluster: bool) -> tuple[dict[str, Any], list[str]]:
     from reprobatch.progress import Progress
     from reprobatch.verification import verify as check
 
-    dataset = Dataset(dir)
+    spread: Any = None
+    if on_cluster:
+        from reprobatch.spread import check_shards
+
+        spread = check_shards
     with Progress(len(dataset), label="items checked") as progress:
-        report = check(dataset, progress.add)
-    facts: dict[str, Any] = asdict(report)
-    lines = [
-        *(str(problem) for problem in report.problems),
-        f"{report.verdict}: {report.items} items, root {report.root}",
-    ]
-    if sample is not None and report.verdict == "intact":
-        facts["regenerated"], said = _remake(dataset, sample, model)
-        lines += said
-        if facts["regenerated"]["differ"]:
-            facts["verdict"] = "differs"
-    show_result(facts, "\n".join(lines), json_)
-    sys.exit(DONE if facts["verdict"] == "intact" else DIFFERS)
+        report = check(dataset, progress.add, spread)
+    lines = [*map(str, report.problems), f"{report.verdict}: {report.items} items, root {report.root}"]
+    return asdict(report), lines
 
 
-def _remake(dataset: Any, sample: int, model: str | None) -> tuple[dict[str, Any], list[str]]:
-    import random
-
+def _sampled(dataset: Any, items: int, seed: str | None) -> tuple[dict[str, Any], list[str]]:
+    from reprobatch import sampling
     from reprobatch.progress import Progress
 
-    again = regenerator(dataset, model)
-    agreement = again.agreement()
-    click.echo(agreement, err=True)
-    chosen = sorted(random.Random(dataset.manifest["root"]).sample(range(len(dataset)), min(sample, len(dataset))))
-    lines, differ = [], 0
-    with Progress(len(chosen), label="items made again") as progress:
-        for index in chosen:
-            comparison = again(index).comparison
-            if comparison.verdict != "identical":
-                differ += 1
-                lines.append(f"item {index}: expected {comparison.stored}, found {comparison.computed}")
-            progress.add(1)
-    if differ:
-        lines.append(f"{differ} of {len(chosen)} items made again differ")
+    sample = sampling.choose(dataset, items, seed)
+    with Progress(len(sample.indices), label="items looked at") as progress:
+        problems = sampling.check(dataset, sample, progress.add)
+    verdict = "damaged" if problems else "sound"
+    last = f"{len(sample.indices)} items looked at, chosen by {sample.seed}: "
+    last += f"{len(problems)} problems" if problems else f"none is damaged: {sampling.bound(items, len(dataset))}"
+    facts = {"verdict": verdict, "root": None, "items": len(sample.indices), "problems": list(map(asdict, problems))}
+    return {**facts, "sample": asdict(sample)}, [*map(str, problems), last]
+
+
+def _remake(
+    dataset: Any, items: int, seed: str | None, model: str | None, *, on_cluster: bool
+) -> tuple[dict[str, Any], list[str]]:
+    from reprobatch import sampling
+    from reprobatch.progress import Progress
+
+    sample = sampling.choose(dataset, items, seed)
+    batches = list(sampling.by_batch(dataset, sample.indices))
+    agreements: list[Any] = []
+
+    def agree(agreement: Any) -> None:
+        agreements.append(agreement)
+        click.echo(agreement, err=True)
+
+    if on_cluster:
+        from reprobatch.spread import remake
+
+        made = remake(dataset, batches, model, agree)
     else:
-        share = min(1.0, 3 / len(chosen))
-        lines.append(
-            f"{len(chosen)} items made again, none differs: with 95 % confidence fewer than {share:.1%} of all do"
-        )
-    return {"sample": len(chosen), "differ": differ, "canary": asdict(agreement)}, lines
+        made = _remade_here(dataset, batches, model, agree)
+    lines, differ = [], []
+    with Progress(len(sample.indices), label="items made again") as progress:
+        for one in made:
+            if one.comparison.verdict != "identical":
+                differ.append(one.index)
+                lines.append(f"item {one.index}: expected {one.comparison.stored}, found {one.comparison.computed}")
+            progress.add(1)
+    said = f"{len(sample.indices)} items made again, chosen by {sample.seed}: "
+    said += f"{len(differ)} differ" if differ else f"none differs: {sampling.bound(items, len(dataset))}"
+    facts = {"sample": asdict(sample), "differ": sorted(differ), "canary": asdict(agreements[0])}
+    return facts, [*lines, said]
+
+
+def _remade_here(dataset: Any, batches: list[list[int]], model: str | None, agree: Any) -> Iterator[Any]:
+    again = regenerator(dataset, model)
+    agree(again.agreement())
+    for indices in batches:
+        _, batch = dataset.look_up(indices[0])
+        yield from (made for made in again.batch(batch) if made.index in indices)
