@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from reprobatch.commands import check, compare, make, read
+from reprobatch.commands import check, compare, make, prove, read
 from reprobatch.commands.common import COULD_NOT, DIFFERS, DONE, INTERRUPTED
 from reprobatch.errors import ReprobatchError, suggestion
 
@@ -66,6 +66,7 @@ for command in (
     check.verify,
     compare.compare,
     read.export,
+    prove.prove,
 ):
     cli.add_command(command)
 

@@ -112,6 +112,18 @@ class Dataset:
         with self._file(shard) as file:
             return read_footer(file, shard_name(shard))
 
+    def checksums(self, shard: int) -> list[str]:
+        """The stored checksums of a shard, in index order; reads that column and no other.
+
+        Raises :class:`DataError` where the shard is not there or cannot be read.
+        """
+        with self._file(shard) as file:
+            try:
+                found: list[str] = file.read(columns=["checksum"])["checksum"].to_pylist()
+            except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+                raise DataError(f"{shard_name(shard)}: the checksums are damaged ({_line(error)})") from None
+        return found
+
     def _file(self, shard: int) -> pq.ParquetFile:
         name = shard_name(shard)
         try:
