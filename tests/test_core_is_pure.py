@@ -41,6 +41,7 @@ CORE = [
     "reprobatch.schedule",
     "reprobatch.seeds",
     "reprobatch.settings",
+    "reprobatch.signature",
     "reprobatch.status",
     "reprobatch.store",
     "reprobatch.tables",

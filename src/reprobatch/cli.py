@@ -67,6 +67,7 @@ for command in (
     compare.compare,
     read.export,
     prove.prove,
+    prove.sign,
 ):
     cli.add_command(command)
 

@@ -2,7 +2,7 @@
 
 Everything in it is either part of what is proved or needed to prove it. A root is a hash over checksums, so it
 binds neither a job nor a seed nor a prompt, and none of them is in the file: a reader would take them for
-proved. They are in the manifest.
+proved. They are in the rows and the manifest, which can be signed (:mod:`reprobatch.signature`).
 
 What follows from a proof that holds depends on what is known from elsewhere. With the root: the checksum is one
 of the dataset's. With root and size: it is that of item ``index``. The root alone does not fix the size, and with

@@ -68,26 +68,39 @@ def regenerate(dir: Path, index: int, alone: bool, to: Path | None, model: str |
 @click.command()
 @dir_argument
 @click.option("--regenerate", "sample", type=click.IntRange(1), metavar="N", help="Also make N random items again.")
+@click.option(
+    "--signers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also check who signed it: an allowed_signers file, as git's.",
+)
 @model_option
 @as_json
-def verify(dir: Path, sample: int | None, model: str | None, json_: bool) -> None:
+def verify(dir: Path, sample: int | None, signers: Path | None, model: str | None, json_: bool) -> None:
     """Check every file, row and checksum of a dataset, and its root.
 
     \b
     reprobatch verify digits
     reprobatch verify digits --regenerate 20
+    reprobatch verify digits --signers ~/.ssh/allowed_signers
     """
     from reprobatch.dataset import Dataset
     from reprobatch.progress import Progress
     from reprobatch.verification import verify as check
 
     dataset = Dataset(dir)
+    signed = _signature(dataset, signers)
     with Progress(len(dataset), label="items checked") as progress:
         report = check(dataset, progress.add)
-    facts: dict[str, Any] = asdict(report)
+    facts: dict[str, Any] = {**asdict(report), "signature": signed["signature"]}
+    if signed["problem"] is not None:
+        report.problems.append(signed["problem"])
+        facts["problems"].append(asdict(signed["problem"]))
+        facts["verdict"] = "untrusted" if report.verdict == "intact" else report.verdict
     lines = [
         *(str(problem) for problem in report.problems),
-        f"{report.verdict}: {report.items} items, root {report.root}",
+        f"{facts['verdict']}: {report.items} items, root {report.root}",
+        *signed["lines"],
     ]
     if sample is not None and report.verdict == "intact":
         facts["regenerated"], said = _remake(dataset, sample, model)
@@ -96,6 +109,20 @@ def verify(dir: Path, sample: int | None, model: str | None, json_: bool) -> Non
             facts["verdict"] = "differs"
     show_result(facts, "\n".join(lines), json_)
     sys.exit(DONE if facts["verdict"] == "intact" else DIFFERS)
+
+
+def _signature(dataset: Any, signers: Path | None) -> dict[str, Any]:
+    from reprobatch import signature
+
+    if signers is None:
+        if not dataset.store.exists(signature.NAME):
+            return {"signature": None, "problem": None, "lines": []}
+        said = f"signed ({signature.NAME}), but that was not checked; --signers FILE says who may sign"
+        return {"signature": {"checked": False}, "problem": None, "lines": [said]}
+    found = signature.check(dataset.store, signers)
+    facts = {"checked": True, "signer": found.signer, "key": found.key}
+    lines = [f"signed by {found.signer} with {found.key}"] if found.problem is None else []
+    return {"signature": facts, "problem": found.problem, "lines": lines}
 
 
 def _remake(dataset: Any, sample: int, model: str | None) -> tuple[dict[str, Any], list[str]]:

@@ -1,4 +1,4 @@
-"""The command that lets others check a dataset by themselves: ``prove``."""
+"""Commands that let others check a dataset by themselves: ``prove``, ``sign``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from reprobatch.commands.common import (
     DIFFERS,
     DONE,
     as_json,
+    dir_argument,
     model_option,
     regenerator,
     show_result,
@@ -191,3 +192,23 @@ def _decode(dataset: Any, output: Any, model: str | None) -> Any:
 
         return to_uint8(output.numpy())
     return regenerator(dataset, model).worker.decode(output)
+
+
+@click.command()
+@dir_argument
+@click.option("--key", type=_FILE, required=True, help="An SSH key; a public one if the SSH agent has its other half.")
+@as_json
+def sign(dir: Path, key: Path, json_: bool) -> None:
+    """Sign a dataset's manifest, and with it root and job, with an SSH key.
+
+    \b
+    reprobatch sign digits --key ~/.ssh/id_ed25519
+    reprobatch verify digits --signers ~/.ssh/allowed_signers
+    """
+    from reprobatch import signature
+    from reprobatch.dataset import Dataset
+
+    dataset = Dataset(dir)
+    fingerprint = signature.sign(dataset.store, key)
+    facts = {"root": dataset.manifest["root"], "signature": signature.NAME, "key": fingerprint}
+    show_result(facts, f"root {facts['root']}\nsigned with {fingerprint}: {signature.NAME}", json_)
