@@ -110,6 +110,14 @@ class Dataset:
         with self.file(shard) as file:
             return file.footer()
 
+    def checksums(self, shard: int) -> list[str]:
+        """The stored checksums of a shard, in index order; reads that column and no other.
+
+        Raises :class:`DataError` where the shard is not there or cannot be read.
+        """
+        with self.file(shard) as file:
+            return file.column("checksum")
+
     def file(self, shard: int) -> ShardFile:
         """A shard, opened. Raises :class:`DataError` where it is not there or is no Parquet file."""
         name = shard_name(shard)

@@ -51,6 +51,11 @@ def export(dataset: Dataset, to: Path, decode: Callable[[Output], Any], on_item:
     return len(dataset)
 
 
+def to_uint8(picture: np.ndarray) -> np.ndarray:
+    """Values in [0, 1] to 0 … 255, rounded as diffusers rounds them."""
+    return np.asarray((picture * 255).round().clip(0, 255), np.uint8)
+
+
 def _safetensors(output: Output) -> bytes:
     from safetensors.torch import save as serialize
 

@@ -72,7 +72,8 @@ class FolderStore(Store):
                 yield buffer[:read]
 
     def replace(self, name: str, data: bytes) -> None:
-        replace_file(self.path(name), data, self.path(LOG))
+        log = self.path(LOG)  # a copy of a dataset may have been made without it
+        replace_file(self.path(name), data, log if log.is_dir() else self._root)
 
     def names(self, folder: str) -> Iterator[str]:
         with suppress(FileNotFoundError), os.scandir(self.path(folder)) as entries:

@@ -95,6 +95,13 @@ class ShardFile:
         except DAMAGED as error:
             raise DataError(f"{self._name}: row group {group} is damaged ({one_line(error)})") from None
 
+    def column(self, name: str) -> list[Any]:
+        """All values of a column, which is read and no other. Raises :class:`DataError` where it is damaged."""
+        try:
+            return list(self._file.read(columns=[name])[name].to_pylist())
+        except DAMAGED as error:
+            raise DataError(f"{self._name}: column {name} is damaged ({one_line(error)})") from None
+
     def _span(self, group: int) -> tuple[int, int]:
         """The bytes of a row group: its columns lie one after the other."""
         row_group = self._file.metadata.row_group(group)

@@ -39,6 +39,7 @@ Kind = Literal[
     "merkle",
     "root",
     "manifest",
+    "signature",
 ]
 
 

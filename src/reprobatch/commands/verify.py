@@ -1,4 +1,4 @@
-"""Commands that hold a dataset to its word: ``regenerate``, ``verify``."""
+"""The command that holds a whole dataset to its word: ``verify``."""
 
 from __future__ import annotations
 
@@ -21,50 +21,7 @@ from reprobatch.commands.common import (
     show_result,
 )
 
-
-@click.command()
-@dir_argument
-@click.argument("index", type=int)
-@click.option("--alone", is_flag=True, help="From the item's own row, without its neighbours.")
-@click.option("--to", type=click.Path(path_type=Path), help="Write it to FILE.safetensors, .npy or .png.")
-@model_option
-@as_json
-def regenerate(dir: str, index: int, alone: bool, to: Path | None, model: str | None, json_: bool) -> None:
-    """Make one item again and compare it with what is stored.
-
-    \b
-    reprobatch regenerate digits 42
-    reprobatch regenerate digits 42 --alone --to 42.png
-    """
-    from reprobatch import export as files
-    from reprobatch.dataset import Dataset
-
-    dataset = Dataset(dir)
-    if to is not None:
-        files.check_suffix(to)
-    dataset.look_up(index)  # a wrong index is said before a model is loaded
-    again = regenerator(dataset, model)
-    agreement = again.agreement(index)
-    click.echo(agreement, err=True)
-    made = again(index, alone=alone)
-    if alone and made.method == "replay":
-        click.echo("the contract says that alone does not hold for this job: its batch was replayed", err=True)
-    if to is not None:
-        files.save(made.output, to, again.worker.decode)
-    comparison = made.comparison
-    facts = {
-        "index": index,
-        "seed": made.seed,
-        "method": made.method,
-        **asdict(comparison),
-        "canary": asdict(agreement),
-    }
-    text = f"item {index} (seed {made.seed}), by {made.method}\nstored   {comparison.stored}\n"
-    text += f"computed {comparison.computed}\n{comparison.verdict}"
-    if comparison.verdict != "identical":
-        text += f", L_inf {comparison.linf}"
-    show_result(facts, text, json_)
-    sys.exit(DONE if comparison.verdict == "identical" else DIFFERS)
+_GOOD = ("intact", "sound")
 
 
 @click.command()
@@ -73,6 +30,12 @@ def regenerate(dir: str, index: int, alone: bool, to: Path | None, model: str | 
 @click.option("--regenerate", "remake", type=click.IntRange(1), metavar="N", help="Also make N random items again.")
 @click.option("--seed", metavar="TEXT", help="What chooses the random items, instead of the dataset's root.")
 @click.option("--address", metavar="ADDRESS", help="Ray cluster to spread the work over.")
+@click.option(
+    "--signers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also check who signed it: an allowed_signers file, as git's.",
+)
 @model_option
 @as_json
 def verify(
@@ -81,6 +44,7 @@ def verify(
     remake: int | None,
     seed: str | None,
     address: str | None,
+    signers: Path | None,
     model: str | None,
     json_: bool,
 ) -> None:
@@ -91,22 +55,25 @@ def verify(
     reprobatch verify digits --regenerate 20
     reprobatch verify s3://bucket/digits --sample 1000
     reprobatch verify s3://bucket/digits --regenerate 200 --address auto
+    reprobatch verify digits --signers ~/.ssh/allowed_signers
     """
-    from reprobatch import determinism
+    from reprobatch import determinism, signature
     from reprobatch.dataset import Dataset
 
     dataset = Dataset(dir)
     if remake and address is None:
         determinism.start_over(dataset.job.determinism, dataset.job.workers.threads)
+    signed = None if signers is None else signature.check(dataset.store, signers)
     with redirect_stdout(sys.stderr), _joined(address):  # Ray prints there what befalls its nodes
         facts, lines = _sampled(dataset, sample, seed) if sample else _verified(dataset, address is not None)
-        if remake and facts["verdict"] in ("intact", "sound"):
+        lines += _signed(dataset, signed, facts)
+        if remake and facts["verdict"] in _GOOD:
             facts["regenerated"], said = _remake(dataset, remake, seed, model, on_cluster=address is not None)
             lines += said
             if facts["regenerated"]["differ"]:
                 facts["verdict"] = "differs"
     show_result(facts, "\n".join(lines), json_)
-    sys.exit(DONE if facts["verdict"] in ("intact", "sound") else DIFFERS)
+    sys.exit(DONE if facts["verdict"] in _GOOD else DIFFERS)
 
 
 def _joined(address: str | None) -> AbstractContextManager[Any]:
@@ -130,6 +97,25 @@ def _verified(dataset: Any, on_cluster: bool) -> tuple[dict[str, Any], list[str]
         report = check(dataset, progress.add, spread)
     lines = [*map(str, report.problems), f"{report.verdict}: {report.items} items, root {report.root}"]
     return asdict(report), lines
+
+
+def _signed(dataset: Any, found: Any, facts: dict[str, Any]) -> list[str]:
+    """Lines on the signature; what is wrong with it goes into ``facts`` too."""
+    from reprobatch import signature
+
+    facts["signature"] = None
+    if found is None:
+        if not dataset.store.exists(signature.NAME):
+            return []
+        facts["signature"] = {"checked": False}
+        return [f"signed ({signature.NAME}), but that was not checked; --signers FILE says who may sign"]
+    facts["signature"] = {"checked": True, "signer": found.signer, "key": found.key}
+    if found.problem is None:
+        return [f"signed by {found.signer} with {found.key}"]
+    facts["problems"].append(asdict(found.problem))
+    if facts["verdict"] in _GOOD:
+        facts["verdict"] = "untrusted"
+    return [str(found.problem), facts["verdict"]]
 
 
 def _sampled(dataset: Any, items: int, seed: str | None) -> tuple[dict[str, Any], list[str]]:
