@@ -111,9 +111,10 @@ def test_a_job_the_pipeline_cannot_take_ends_in_one_line(tmp_path: Path) -> None
 
 def test_a_second_attempt_with_other_bytes_is_reported_and_overwrites_nothing(digits: Path, tmp_path: Path) -> None:
     from reprobatch.errors import DataError
-    from reprobatch.store import Store, shard_name
+    from reprobatch.folder import FolderStore
+    from reprobatch.store import shard_name
 
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
     store.create()
     first = (digits / shard_name(0)).read_bytes()
     assert store.put_new(shard_name(0), first)

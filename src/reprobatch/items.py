@@ -89,6 +89,13 @@ class ItemReader:
         inside = settings[:, None] * per_setting + inner * self.items.repeat
         return np.union1d(inside.ravel(), changed * per_setting)
 
+    def largest(self, column: str) -> Any:
+        """The largest value of a column of numbers."""
+        if column in self._grid.names:
+            return max(self._grid.setting(number)[column] for number in range(self._grid.size))
+        assert self._table is not None
+        return max(pc.max(part[column]).as_py() for part in self._table.scan([column]))
+
     def _within(self, start: int, stop: int, setting: dict[str, Any]) -> list[dict[str, Any]]:
         repeat = self.items.repeat
         if self._table is None:

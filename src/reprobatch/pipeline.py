@@ -22,6 +22,7 @@ import torch
 from reprobatch import randomness
 from reprobatch.contract import SHORT
 from reprobatch.errors import JobError, suggestion
+from reprobatch.export import to_uint8
 from reprobatch.items import is_batched_name
 from reprobatch.job import ResolvedJob
 from reprobatch.models import read_index
@@ -169,11 +170,6 @@ def to_tensor(output: Output) -> torch.Tensor:
     """An output as a tensor of its own dtype and shape; owns its memory."""
     dtype = getattr(torch, output.dtype)
     return torch.frombuffer(bytearray(output.data), dtype=dtype).reshape(output.shape)
-
-
-def to_uint8(picture: np.ndarray) -> np.ndarray:
-    """Values in [0, 1] to 0 … 255, rounded as diffusers rounds them."""
-    return np.asarray((picture * 255).round().clip(0, 255), np.uint8)
 
 
 def _quiet() -> None:

@@ -7,22 +7,22 @@ are collected, not raised: a damaged shard must not hide the next one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from reprobatch import record, seeds
 from reprobatch import store as names
-from reprobatch.dataset import Dataset, read_footer
+from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError
 from reprobatch.items import splitting_columns
 from reprobatch.merkle import CompactRange
-from reprobatch.plan import Plan
+from reprobatch.segments import Segment, digest_of
+from reprobatch.shardfile import DAMAGED, ShardFile, one_line
 from reprobatch.store import shard_name, shard_number
 
 Kind = Literal[
@@ -39,6 +39,7 @@ Kind = Literal[
     "merkle",
     "root",
     "manifest",
+    "signature",
 ]
 
 
@@ -68,19 +69,30 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
 
 
-def verify(dataset: Dataset, on_shard: Callable[[int], None] = lambda items: None) -> Report:
-    """Check a whole dataset; ``on_shard`` is told the items of each shard as it is done."""
+Checked = tuple[CompactRange | None, int, list[Problem]]
+Check = Callable[[Dataset, Iterable[int], dict[int, str]], Iterator[Checked]]
+
+
+def verify(
+    dataset: Dataset, on_shard: Callable[[int], None] = lambda items: None, check: Check | None = None
+) -> Report:
+    """Check a whole dataset; ``on_shard`` is told the items of each shard as it is done.
+
+    ``check`` checks shards, given their numbers and the hashes of their files, in that order; without
+    it the threads of this process do.
+    """
     problems = list(_strangers(dataset))
     sums = _sums(dataset, problems)
     root: CompactRange | None = CompactRange.of(0, [])
+    earlier = {segment.stop: segment for segment in dataset.segments}
     items = 0
-    with ThreadPoolExecutor() as pool:
-        checks = pool.map(lambda shard: check_shard(dataset, shard, sums.get(shard)), range(dataset.plan.shards))
-        for compact, rows, found in checks:
-            problems += found
-            items += rows
-            root = root.merge(compact) if root is not None and compact is not None else None
-            on_shard(rows)
+    for compact, rows, found in (check or _check_here)(dataset, range(dataset.plan.shards), sums):
+        problems += found
+        items += rows
+        root = root.merge(compact) if root is not None and compact is not None else None
+        if root is not None and root.end in earlier:
+            problems += _segment_problems(dataset, earlier[root.end], root.root().hex())
+        on_shard(rows)
     head = root.root().hex() if root is not None else None
     problems += _manifest_problems(dataset, head)
     missing = [p for p in problems if p.kind == "missing"]
@@ -88,59 +100,57 @@ def verify(dataset: Dataset, on_shard: Callable[[int], None] = lambda items: Non
     return Report(verdict, head, items, problems)
 
 
-def check_shard(dataset: Dataset, shard: int, sha256: str | None) -> tuple[CompactRange | None, int, list[Problem]]:
+def _check_here(dataset: Dataset, shards: Iterable[int], sums: dict[int, str]) -> Iterator[Checked]:
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(lambda shard: check_shard(dataset, shard, sums.get(shard)), shards)
+
+
+def check_shard(dataset: Dataset, shard: int, sha256: str | None) -> Checked:
     """Check one shard: its compact range as computed (``None`` if unknown), rows, and problems."""
-    path = dataset.store.path(shard_name(shard))
-    if not path.is_file():
-        return None, 0, [Problem("missing", "this shard", "no file; 'reprobatch run' makes it", shard)]
-    problems: list[Problem] = []
-    if sha256 is not None:
-        with path.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if found != sha256:
-            problems.append(Problem("file", f"SHA-256 {sha256} of {names.SUMS}", found, shard))
+    name = shard_name(shard)
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        found, opened = dataset.store.open_hashed(name)
+    except FileNotFoundError:
+        return None, 0, [Problem("missing", "this shard", "no file; 'reprobatch run' makes it", shard)]
+    except OSError as error:
+        return None, 0, [Problem("unreadable", "a file that can be read", one_line(error), shard)]
+    problems: list[Problem] = []
+    if sha256 not in (None, found):
+        problems.append(Problem("file", f"SHA-256 {sha256} of {names.SUMS}", found, shard))
+    try:
+        with ShardFile(opened, name) as file:
             compact, rows, inside = _contents(dataset, shard, file)
     except DataError as error:
         return None, 0, [*problems, Problem("unreadable", "a shard of this job", str(error), shard)]
-    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:160]
-        return None, 0, [*problems, Problem("unreadable", "a Parquet file with sound pages", reason, shard)]
+    except DAMAGED as error:
+        return None, 0, [*problems, Problem("unreadable", "a Parquet file with sound pages", one_line(error), shard)]
     return compact, rows, problems + inside
 
 
-def _contents(dataset: Dataset, shard: int, file: pq.ParquetFile) -> tuple[CompactRange | None, int, list[Problem]]:
-    job, name = dataset.job, shard_name(shard)
-    footer = read_footer(file, name)
-    if footer.job != job.digest:
-        return None, 0, [Problem("foreign", f"job digest {job.digest}", footer.job, shard)]
+def _contents(dataset: Dataset, shard: int, file: ShardFile) -> Checked:
+    job = dataset.job
+    footer, made_for = file.footer(), dataset.job_digest(shard)
+    if footer.job != made_for:
+        return None, 0, [Problem("foreign", f"job digest {made_for}", footer.job, shard)]
     if footer.shard != shard:
         return None, 0, [Problem("doubled", f"shard {shard}", f"shard {footer.shard} under its name", shard)]
     expected_schema = record.schema(job.items.columns, job.column)
-    if not file.schema_arrow.equals(expected_schema):
-        return (
-            None,
-            0,
-            [Problem("rows", f"columns {expected_schema.names}", str(file.schema_arrow.names), shard)],
-        )
+    if not file.schema.equals(expected_schema):
+        return None, 0, [Problem("rows", f"columns {expected_schema.names}", str(file.schema.names), shard)]
     span = dataset.plan.shard(shard)
     problems: list[Problem] = []
     leaves: list[bytes] = []
     columns: dict[str, list[Any]] = {"index": [], "seed": [], "batch": [], "slot": []}
     columns |= {name: [] for name in splitting_columns(job.items)}
-    for group in range(file.num_row_groups):
-        table = file.read_row_group(group)
+    for group in range(file.groups):
+        table = file.table(group)
         for name, values in columns.items():
             values += table[name].to_pylist()
         leaves += _checksums(table, job.column, shard, problems)
     if columns["index"] != list(span):
         found = f"{len(leaves)} rows" + (f" from {columns['index'][0]}" if leaves else "")
-        return (
-            None,
-            len(leaves),
-            [*problems, Problem("rows", f"items {span.start} … {span.stop - 1}", found, shard)],
-        )
+        expected = f"items {span.start} … {span.stop - 1}"
+        return None, len(leaves), [*problems, Problem("rows", expected, found, shard)]
     problems += _seed_problems(dataset, shard, columns)
     problems += _place_problems(dataset, shard, columns)
     compact = CompactRange.of(span.start, leaves)
@@ -176,7 +186,7 @@ def _place_problems(dataset: Dataset, shard: int, columns: dict[str, list[Any]])
     settings = list(zip(*splitting, strict=True)) if splitting else []
     start = columns["index"][0]
     breaks = [start + at for at in range(1, len(settings)) if settings[at] != settings[at - 1]]
-    plan = Plan(len(dataset), job.batch_size, job.shard_size, np.array(breaks, np.int64))
+    plan = replace(dataset.plan, breaks=np.array(breaks, np.int64))
     for batch in plan.batches(shard):
         for slot, index in enumerate(range(batch.start, batch.stop)):
             found = (columns["batch"][index - start], columns["slot"][index - start])
@@ -186,7 +196,7 @@ def _place_problems(dataset: Dataset, shard: int, columns: dict[str, list[Any]])
 
 
 def _strangers(dataset: Dataset) -> Iterator[Problem]:
-    for name in sorted(dataset.store.data_names()):
+    for name in sorted(dataset.store.names(names.DATA)):
         number = shard_number(name)
         if number is None or number >= dataset.plan.shards:
             yield Problem("extra", f"only shards 0 … {dataset.plan.shards - 1} in {names.DATA}", name)
@@ -209,6 +219,15 @@ def _sums(dataset: Dataset, problems: list[Problem]) -> dict[int, str]:
         if number is not None:
             found[number] = digest
     return found
+
+
+def _segment_problems(dataset: Dataset, segment: Segment, root: str) -> Iterator[Problem]:
+    until = f"of the {segment.stop} items before the dataset grew"
+    if root != segment.root:
+        yield Problem("root", f"root {segment.root} {until}", root)
+    digest = digest_of(segment, dataset.job)
+    if digest != segment.job_digest:
+        yield Problem("manifest", f"job digest {segment.job_digest} {until}", digest)
 
 
 def _manifest_problems(dataset: Dataset, root: str | None) -> Iterator[Problem]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from reprobatch.store import is_url
+
 DONE, DIFFERS, COULD_NOT, INTERRUPTED = 0, 1, 2, 130
 
 as_json = click.option("--json", "json_", is_flag=True, help="One JSON document on stdout, nothing else there.")
@@ -20,9 +22,32 @@ overrides = click.option(
     help="Override a value of the job; repeatable.",
 )
 model_option = click.option("--model", metavar="PATH", help="Where a folder model lies on this machine.")
-FOLDER = click.Path(path_type=Path, file_okay=False)
 job_argument = click.argument("job", type=click.Path(path_type=Path))
-dir_argument = click.argument("dir", type=click.Path(path_type=Path))
+
+
+class _Place(click.ParamType[str]):
+    """A folder that need not be there yet, or a URL."""
+
+    name = "place"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not is_url(value):
+            click.Path(file_okay=False).convert(value, param, ctx)
+        return value
+
+
+out_option = click.option(
+    "--out", required=True, type=_Place(), metavar="DIR", help="Dataset's folder or URL; new, or this job's."
+)
+dir_argument = click.argument("dir")
+
+
+def parts_of(text: str) -> tuple[int, int]:
+    """``K/N`` as two numbers. Raises :class:`click.BadParameter` for other text."""
+    number, slash, parts = text.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal()):
+        raise click.BadParameter(f"expected K/N, such as 1/3, found '{text}'")
+    return int(number), int(parts)
 
 
 def show_result(facts: dict[str, Any], text: str, json_: bool) -> None:

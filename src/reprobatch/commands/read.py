@@ -19,7 +19,7 @@ from reprobatch.commands.common import (
 @click.command()
 @dir_argument
 @as_json
-def status(dir: Path, json_: bool) -> None:
+def status(dir: str, json_: bool) -> None:
     """Show how far a dataset is, from its folder alone."""
     from reprobatch.dataset import Dataset
     from reprobatch.status import status as read
@@ -37,7 +37,7 @@ def status(dir: Path, json_: bool) -> None:
 @dir_argument
 @click.argument("index", type=int)
 @as_json
-def show(dir: Path, index: int, json_: bool) -> None:
+def show(dir: str, index: int, json_: bool) -> None:
     """Show one item's row."""
     from reprobatch.dataset import Dataset
 
@@ -60,7 +60,7 @@ def show(dir: Path, index: int, json_: bool) -> None:
 @click.option("--to", required=True, type=click.Path(path_type=Path), help="Folder for the pictures.")
 @model_option
 @as_json
-def export(dir: Path, to: Path, model: str | None, json_: bool) -> None:
+def export(dir: str, to: Path, model: str | None, json_: bool) -> None:
     """Write every item as a PNG, latents decoded through the pipeline's VAE."""
     from reprobatch import export as files
     from reprobatch.dataset import Dataset
