@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from ray import cloudpickle
 
 import cluster
 from conftest import DIGITS, ROOT, SMALL, data, reprobatch
-from reprobatch import journal
-from reprobatch.actor import Receipt
+from reprobatch import journal, runner, seeds
+from reprobatch.actor import Actor, Receipt
 from reprobatch.admission import Admission
 from reprobatch.cluster import connected
 from reprobatch.contract import QUESTIONS, Answer, Contract, samples
 from reprobatch.dataset import Dataset
-from reprobatch.errors import BatchHung, ItemFailed
+from reprobatch.errors import BatchHung, ItemFailed, RunFailed
+from reprobatch.job import ResolvedJob
 from reprobatch.plan import Plan
 from reprobatch.pool import Pool
+from reprobatch.record import Output
 from reprobatch.resolve import load
 from reprobatch.schedule import Schedule
 from reprobatch.worker import Worker
@@ -117,6 +120,57 @@ def test_more_workers_than_there_is_room_for_hold_nothing_up_and_come_when_the_c
     at_work = {event["worker"] for event in told("done")}
     assert at_work == {event["worker"] for event in told("ready")} and len(at_work) == 2
     nodes.remove(added[0])
+
+
+class Accident(Worker):
+    """A worker whose pipeline raises for one item while a file is there, and makes the others' bytes of their seeds."""
+
+    def __init__(self, job: ResolvedJob, *_: Any, **options: Any) -> None:
+        super().__init__(job, None, **options)
+
+    def _load(self, _: str | None) -> Any:
+        return self
+
+    def generate(self, arguments: Sequence[dict[str, Any]], seeds: Sequence[int]) -> list[Output]:
+        return self.call(arguments, seeds)[0]
+
+    def call(self, items: Sequence[dict[str, Any]], seeds: Sequence[int], **_: Any) -> tuple[list[Output], list[Any]]:
+        if any(Path(item["prompt"]).exists() for item in items):
+            raise ValueError("cannot be drawn")
+        return [Output("float32", (2,), seed.to_bytes(8, "little")) for seed in seeds], []
+
+
+class Harmed(Idle, Actor):
+    """An actor with such a worker; loads no torch."""
+
+    def load(self, job_json: str, *rest: Any) -> dict[str, Any]:
+        self.worker, self.made_in = Accident(ResolvedJob.from_json(job_json)), None
+        return Idle.load(self)
+
+    make = Actor.make
+
+
+def test_an_item_that_failed_is_all_that_a_later_run_makes_and_what_was_an_accident_then_completes(
+    nodes: cluster.Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accident, prompts = tmp_path / "accident", tmp_path / "prompts.txt"
+    prompts.write_text("".join(f"{accident if index == 21 else 'a one'}\n" for index in range(40)))
+    resolved = load(DIGITS, [f"items.prompts={prompts}", "items.repeat=1", "shard_size=8"])
+    monkeypatch.setattr(runner, "Pool", partial(Pool, actor=Harmed))
+    whole, out = tmp_path / "whole", tmp_path / "harmed"
+    runner.run(resolved, whole, address=nodes.address)
+    accident.touch()
+    seed = seeds.derive(resolved.job.master_seed, 21)
+    said = rf"1 of 5 shards failed.*tried 3 times.*item 21 \(seed {seed}\) fails alone too: ValueError: cannot be drawn"
+    for made in ({0, 1, 2, 3, 4}, {2}):
+        with pytest.raises(RunFailed, match=said) as error:
+            runner.run(resolved, out, address=nodes.address)
+        assert error.value.exit_code == 1
+        assert {event["shard"] for event in journal.read(Dataset(out).store)[-1] if event["event"] == "start"} == made
+        assert data(out) == {name: there for name, there in data(whole).items() if name != "shard-000002.parquet"}
+    accident.unlink()
+    assert runner.run(resolved, out, address=nodes.address).made == 8
+    assert data(out) == data(whole)
 
 
 def test_workers_come_with_nodes_and_go_with_them_and_nothing_is_lost(nodes: cluster.Nodes, tmp_path: Path) -> None:
