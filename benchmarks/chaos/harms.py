@@ -1,8 +1,7 @@
-"""What is done to a run: to its workers, its driver, its machines, its disk."""
+"""What is done to a run: to its workers, its driver, its machines, its storage."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import resource
@@ -10,26 +9,30 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from pathlib import Path
 
+from bucket import Bucket
 from disk import Disk
 from hosts import Driver, Host, Network
+
+from reprobatch import journal
+from reprobatch.store import open_store
 
 LONG, SHORT = (12.0, 25.0), (0.5, 3.0)  # seconds beyond and below what Ray takes to call a machine dead
 
 
 class Harms:
-    """Every harm by its name. ``driver`` and ``out`` are the run's that is harmed now.
+    """Every harm by its name: those ``to_all`` runs, and to those whose dataset is ``to_disk`` or ``to_bucket``.
 
-    ``late`` counts the shards that a machine put while it was cut off and nobody had heard of.
+    ``driver`` and ``out`` are the run's that is harmed now. ``late`` counts the shards that a machine put on the
+    disk while it was cut off.
     """
 
-    def __init__(self, network: Network, disk: Disk, dice: random.Random) -> None:
-        self._network, self._disk, self._dice = network, disk, dice
+    def __init__(self, network: Network, disk: Disk, bucket: Bucket, dice: random.Random) -> None:
+        self._network, self._dice = network, dice
         self.driver: Driver
-        self.out: Path
+        self.out: str
         self.late = 0
-        self.all: dict[str, Callable[[], None]] = {
+        self.to_all: dict[str, Callable[[], None]] = {
             "worker killed": self._worker_killed,
             "worker stopped (SIGSTOP)": self._worker_stopped,
             "worker out of memory": self._worker_out_of_memory,
@@ -40,10 +43,17 @@ class Harms:
             "head killed, a new cluster": self._head_killed,
             "driver killed": lambda: self.driver.signal(signal.SIGKILL),
             "driver interrupted (Ctrl-C)": lambda: self.driver.signal(signal.SIGINT),
-            "disk full for a while": lambda: self._while(self._disk.full(), 1, 5),
-            "disk fails at fsync for a while": lambda: self._while(self._disk.losing(), 1, 5),
-            "disk hangs for a while": lambda: self._while(self._disk.hanging(), 1, 20),
-            "disk read-only on a host for a while": lambda: self._while(self._disk.read_only(self._host()), 1, 5),
+        }
+        self.to_disk: dict[str, Callable[[], None]] = {
+            "disk full for a while": lambda: self._while(disk.full(), 1, 5),
+            "disk fails at fsync for a while": lambda: self._while(disk.losing(), 1, 5),
+            "disk hangs for a while": lambda: self._while(disk.hanging(), 1, 20),
+            "disk read-only on a host for a while": lambda: self._while(disk.read_only(self._host()), 1, 5),
+        }
+        self.to_bucket: dict[str, Callable[[], None]] = {
+            "bucket unreliable for a while": lambda: self._while(bucket.unreliable(), 5, 15),
+            "bucket answers with errors for a while": lambda: self._while(bucket.refusing(), 1, 15),
+            "bucket does not answer for a while": lambda: self._while(bucket.hanging(), 1, 20),
         }
 
     def _host(self) -> Host:
@@ -91,14 +101,15 @@ class Harms:
         host, before = self._host(), self._shards()
         with _cut(host):
             time.sleep(self._dice.uniform(least, most))
-            self.late += len(self._shards() - before - self._heard_of())
+            if "://" not in self.out:  # a bucket is out of its reach
+                self.late += len(self._shards() - before - self._heard_of())
 
-    def _shards(self) -> set[str]:
-        return {path.name for path in (self.out / "data").glob("*")}
+    def _shards(self) -> set[int]:
+        return set(open_store(self.out).shards())
 
-    def _heard_of(self) -> set[str]:
-        events = [event for path in self.out.glob("log/*.jsonl") for event in read(path)]
-        return {f"shard-{event['shard']:06d}.parquet" for event in events if event["event"] == "done"}
+    def _heard_of(self) -> set[int]:
+        runs = journal.read(open_store(self.out))
+        return {event["shard"] for run in runs for event in run if event["event"] == "done"}
 
 
 @contextmanager
@@ -108,12 +119,3 @@ def _cut(host: Host) -> Iterator[None]:
         yield
     finally:
         host.cut(False)
-
-
-def read(journal: Path) -> list[dict[str, object]]:
-    """Events of a run; a line cut short is left out."""
-    found = []
-    for line in journal.read_text().splitlines():
-        with suppress(ValueError):
-            found.append(json.loads(line))
-    return found

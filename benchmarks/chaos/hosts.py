@@ -18,6 +18,7 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent
 NET, PORT = "10.78.0", 6379
+OUTSIDE = f"{NET}.254"  # where the machines find what runs beside them, such as a bucket
 BOOT = """
 hostname {name}
 ip link set lo up
@@ -143,9 +144,9 @@ class Driver:
 
 
 class Network:
-    """A head without CPUs and ``hosts`` machines of one CPU, in folders under ``folder``."""
+    """A switch, and on it a head without CPUs and machines of one CPU; they reach what runs at ``OUTSIDE``."""
 
-    def __init__(self, folder: Path, hosts: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "token").write_text(secrets.token_hex(32))
         known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -156,6 +157,16 @@ class Network:
         self.inside("ip", "link", "add", "br0", "type", "bridge")
         self.inside("ip", "address", "add", f"{NET}.1/24", "dev", "br0")
         self.inside("ip", "link", "set", "br0", "up")
+        uplink = f"up{os.getpid()}"
+        run("ip", "link", "add", uplink, "type", "veth", "peer", "name", "uplink", "netns", self._space)
+        self.inside("ip", "link", "set", "uplink", "master", "br0", "up")
+        self.hosts: list[Host] = []
+        run("ip", "address", "add", f"{OUTSIDE}/24", "dev", uplink)
+        run("ip", "link", "set", uplink, "up")
+
+    def boot(self, hosts: int, variables: dict[str, str]) -> None:
+        """Start the machines, with these environment variables besides those that Ray needs."""
+        self.variables.update(variables)
         self.head = Host(self, 0, 0)
         self.hosts = [Host(self, number, 1) for number in range(1, hosts + 1)]
         self.address = f"{self.head.address}:{PORT}"

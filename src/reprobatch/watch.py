@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol, TypeVar
 
+from reprobatch.actor import PATIENCE
 from reprobatch.errors import RunFailed
 from reprobatch.gate import Event, Task
 from reprobatch.settings import Operation
 
-GRACE = 10.0  # seconds beyond its batches' that a shard may take
+GRACE = PATIENCE + 10.0  # seconds beyond its batches' that a shard may take: its store may be in trouble
 SAY = 30.0  # seconds without a worker that was asked for, after which the reason is said
 DOING: dict[Task, str] = {
     "up": "start its process",
