@@ -49,6 +49,7 @@ class _Member:
     since: float  # when it was spawned, came up or was last asked something
     up: bool = False  # its process runs
     ready: bool = False  # may be given work
+    host: str | None = None  # known once it has loaded
     ended: bool = False  # by us, for a call that hangs: its other shard is not to blame
     arrival: Arrival | None = None
     shards: set[int] = field(default_factory=set)
@@ -181,7 +182,7 @@ class Pool:
         member.shards.add(shard)
         self._started[shard] = time.monotonic()
         self._ask(member, shard, reference)
-        self._tell({"event": "start", "shard": shard, "attempt": attempt, "worker": member.name})
+        self._tell({**_of(member, "start", shard), "attempt": attempt})
 
     def _take(self, reference: ray.ObjectRef[Any], schedule: Schedule) -> None:
         member, task = self._pending.pop(reference)
@@ -197,6 +198,7 @@ class Pool:
                 return
             self._lost_in_row = 0
             if isinstance(task, str):
+                member.host = result["host"] if task == "load" else member.host
                 self._gate.answered(member, task, result, self._members.values(), only=self._wanted == 1)
             else:
                 self._done(member, task, result, schedule)
@@ -206,10 +208,10 @@ class Pool:
         since = self._started.pop(shard, None)  # gone where another worker was first
         if since is not None:
             self._durations.append(time.monotonic() - since)
-        first = not schedule.is_done(shard)
+        first, attempt = not schedule.is_done(shard), schedule.attempt(shard)
         schedule.finish(shard)
         if first:
-            self._tell({"event": "done", "shard": shard, "worker": member.name, "receipt": receipt})
+            self._tell({**_of(member, "done", shard), "attempt": attempt, "receipt": receipt})
 
     def _failed(self, member: _Member, task: int | Task, error: exceptions.RayTaskError, schedule: Schedule) -> None:
         cause = error.cause if isinstance(error.cause, BaseException) else error
@@ -247,11 +249,14 @@ class Pool:
             raise RunFailed(f"{MAX_LOST} workers died one after the other before they were ready; the last: {reason}")
 
     def _tell_failed(self, member: _Member, shard: int, reason: str, *, again: bool) -> None:
-        event = "again" if again else "failed"
-        self._tell({"event": event, "shard": shard, "worker": member.name, "reason": reason})
+        self._tell({**_of(member, "again" if again else "failed", shard), "reason": reason})
 
     def _look(self) -> None:
         members, asked = self._members.values(), self._pending.values()
         for member in self._watch.look(time.monotonic(), members, asked, self._started):
             # what it was asked ends with an error that _lost takes
             ray.kill(member.handle)
+
+
+def _of(member: _Member, event: str, shard: int) -> Event:
+    return {"event": event, "shard": shard, "worker": member.name, "host": member.host}
