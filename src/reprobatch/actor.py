@@ -24,7 +24,7 @@ PAUSE = 2.0  # seconds until it is put again
 _store = cache(open_store)  # what a bucket can do is asked once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What a worker says of a shard it committed; ``sha256`` is the file's."""
 

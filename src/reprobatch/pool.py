@@ -238,6 +238,8 @@ class Pool:
 
     def _lost(self, member: _Member, task: int | Task, reason: str, schedule: Schedule) -> None:
         if self._members.pop(member.name, None) is not None:
+            with suppress(Exception):  # one that was only out of reach may live on
+                ray.kill(member.handle)
             self._lost_in_row += not member.ready
             self._tell({"event": "lost", "worker": member.name, "reason": reason})
             self._gate.lost(member, self._members.values(), only=self._wanted == 1)
