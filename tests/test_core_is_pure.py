@@ -48,6 +48,7 @@ CORE = [
     "reprobatch.seeds",
     "reprobatch.segments",
     "reprobatch.settings",
+    "reprobatch.shardcheck",
     "reprobatch.shardfile",
     "reprobatch.signature",
     "reprobatch.status",

@@ -18,8 +18,8 @@ from reprobatch import cluster, determinism
 from reprobatch.dataset import Dataset
 from reprobatch.errors import ReprobatchError, RunFailed
 from reprobatch.regenerate import Agreement, Regenerator
+from reprobatch.shardcheck import Checked, check_shard
 from reprobatch.verdict import Comparison
-from reprobatch.verification import Checked, check_shard
 
 AHEAD = 2  # tasks in flight for each CPU
 
