@@ -18,6 +18,7 @@ CORE = [
     "reprobatch.cli",
     "reprobatch.compare",
     "reprobatch.contract",
+    "reprobatch.croissant",
     "reprobatch.dataset",
     "reprobatch.distances",
     "reprobatch.environment",
