@@ -22,6 +22,7 @@ CORE = [
     "reprobatch.dataset",
     "reprobatch.distances",
     "reprobatch.environment",
+    "reprobatch.epoch",
     "reprobatch.errors",
     "reprobatch.estimate",
     "reprobatch.findings",
