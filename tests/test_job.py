@@ -27,9 +27,9 @@ from reprobatch.job import (
     ResolvedItems,
     ResolvedJob,
     ResolvedPipeline,
-    Scheduler,
     Workers,
 )
+from reprobatch.settings import Scheduler
 
 GOLDEN = Path(__file__).parent / "golden" / "job-digits-canonical.json"
 DIGEST = "9948bc9952ce5998ca1464929caf119cd725a8b73239f9f15ff9489d392aa566"

@@ -54,7 +54,7 @@ def export(dataset: Dataset, to: Path, decode: Callable[[Output], Any], on_item:
 def _safetensors(output: Output) -> bytes:
     from safetensors.torch import save as serialize
 
-    from reprobatch.pipeline import to_tensor
+    from reprobatch.outputs import to_tensor
 
     return bytes(serialize({"output": to_tensor(output)}))
 

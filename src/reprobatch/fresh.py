@@ -13,10 +13,11 @@ from reprobatch import determinism
 from reprobatch.contract import Place
 from reprobatch.errors import RunFailed
 from reprobatch.job import ResolvedJob
+from reprobatch.parts import Hint
 from reprobatch.record import Output
 
 
-def canary_outputs(job: ResolvedJob, model: str | None, first: list[Place]) -> list[Output]:
+def canary_outputs(job: ResolvedJob, model: Hint, first: list[Place]) -> list[Output]:
     """The outputs of a job's canary, made by a process of their own.
 
     ``model`` says where a folder model lies. Raises :class:`RunFailed` where that process fails.

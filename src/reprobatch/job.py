@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -22,13 +22,17 @@ from pydantic import (
 )
 
 from reprobatch import canonical, findings, jobfile
-from reprobatch.errors import JobError
+from reprobatch.errors import JobError, suggestion
+from reprobatch.jobpipeline import Pipeline, ResolvedPipeline
 from reprobatch.settings import (
     ATTRIBUTE_NAME,
+    CLASS_NAME,
+    FIELD_NAME,
     SCHEDULER_NAME,
     Determinism,
+    Lean,
+    Memory,
     Operation,
-    Scheduler,
     Strict,
     Tolerance,
     Workers,
@@ -47,31 +51,19 @@ RESERVED_ARGUMENTS = {
 }
 _SEED = "seeds come from master_seed, or from a column 'seed' of the item file"
 RESERVED_COLUMNS = frozenset({"index", "batch", "slot", "dtype", "shape", "checksum", "latents", "pixels"})
+_COLUMNS = {"latent": "latents", "pixels": "pixels"}  # of the outputs that are no field of an output class
 
-Dtype = Literal["float32", "float16", "bfloat16"]
 _NAME = r"^[\w][\w.-]{0,99}$"
 _PATTERNS = {
     _NAME: "expected up to 100 letters, digits and, after the first, any of _ . -",
     SCHEDULER_NAME: "expected the name of a diffusers scheduler class, such as DDIMScheduler",
     ATTRIBUTE_NAME: "expected the name of an attribute, such as noise_sampler_seed",
+    CLASS_NAME: "expected the name of a class of diffusers or transformers",
+    FIELD_NAME: "expected latent, pixels or a field of the pipeline's output class, such as audios",
 }
 _SHORTHANDS = {"pipeline.scheduler": "name", "determinism": "profile"}
 
 _Model = TypeVar("_Model", bound=BaseModel)
-
-
-class Pipeline(Strict):
-    """Which pipeline: model reference, revision for hub ids, dtype, scheduler."""
-
-    model: str = Field(min_length=1)
-    revision: str | None = Field(default=None, min_length=1)
-    dtype: Dtype = "float32"
-    scheduler: Scheduler | None = None
-
-    @field_validator("scheduler", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
 
 class Items(Strict):
@@ -99,13 +91,20 @@ class Items(Strict):
         return self
 
 
-class Common(Strict):
-    """What a job has before it is resolved and after, unchanged."""
+class Common(Lean):
+    """What a job has before it is resolved and after, unchanged.
+
+    ``output`` is ``latent``, ``pixels``, or a field of the pipeline's own output class, such as ``audios``;
+    ``noise`` names call arguments that are drawn from each slot's generator, standard normal, and their shapes.
+    """
+
+    added = frozenset({"noise"})
 
     name: str = Field(pattern=_NAME)
     master_seed: int = Field(ge=0)
     call: dict[str, JsonValue] = {}
-    output: Literal["latent", "pixels"] = "latent"
+    noise: dict[str, list[Annotated[int, Field(ge=1)]]] = {}
+    output: str = Field(default="latent", pattern=FIELD_NAME)
     batch_size: int = Field(ge=1, le=32767)
     shard_size: int = Field(ge=1)
     workers: Workers = Workers()
@@ -118,12 +117,27 @@ class Common(Strict):
     def _profile(cls, value: Any) -> Any:
         return {"profile": value} if isinstance(value, str) else value
 
-    @field_validator("call")
+    @field_validator("call", "noise")
     @classmethod
-    def _arguments(cls, call: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    def _arguments(cls, call: dict[str, Any]) -> dict[str, Any]:
         for name in call:
             _check_argument(name)
         return call
+
+    @field_validator("output")
+    @classmethod
+    def _own_column(cls, output: str) -> str:
+        if output in RESERVED_COLUMNS - {"pixels"} or output == "seed":
+            raise ValueError(f"expected latent, pixels or a field of the output class{suggestion(output, _COLUMNS)}")
+        return output
+
+    @model_validator(mode="after")
+    def _gpus_for_what_needs_them(self) -> Common:
+        memory = self.pipeline.memory if isinstance(self, Job | ResolvedJob) else Memory()
+        if (memory.offload or memory.device_map) and not self.workers.gpus:
+            wanted = "offload" if memory.offload else "device_map"
+            raise ValueError(f"pipeline.memory.{wanted} needs a GPU, found workers.gpus 0; give GPUs or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Common:
@@ -171,13 +185,6 @@ class ItemSource(Strict):
     format: Literal["txt", "jsonl", "csv", "parquet"]
     sha256: str
     rows: int
-
-
-class ResolvedPipeline(Pipeline):
-    """The pipeline, with its class and the digest of its weights."""
-
-    class_name: str
-    model_digest: str
 
 
 class GridAxis(Strict):
@@ -237,7 +244,7 @@ class ResolvedJob(Common):
     @property
     def column(self) -> str:
         """Name of the dataset column that holds the output's bytes."""
-        return {"latent": "latents", "pixels": "pixels"}[self.output]
+        return _COLUMNS.get(self.output, self.output)
 
     @property
     def device(self) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from reprobatch import items, models
+from reprobatch import items, models, parts
 from reprobatch.errors import JobError
 from reprobatch.items import ItemReader
-from reprobatch.job import Common, Job, ResolvedItems, ResolvedJob, ResolvedPipeline
+from reprobatch.job import Common, Job, ResolvedItems, ResolvedJob
+from reprobatch.jobpipeline import Pipeline, ResolvedPipeline
 from reprobatch.models import Model
+from reprobatch.parts import Adapter, Hint, Part, ResolvedAdapter, ResolvedComponent, Source
 from reprobatch.plan import Plan
 from reprobatch.settings import Operation
 
@@ -24,11 +26,16 @@ class Resolved:
     plan: Plan
     item_file: Path | None
     operation: Operation
+    places: dict[str, str] = field(default_factory=dict)  # of parts and inputs, by name
 
     @property
-    def model_hint(self) -> str | None:
-        """The path of a folder model; built-in and hub models are found by name everywhere."""
-        return str(self.model.folder) if self.model.reference.startswith("folder:") else None
+    def model_hint(self) -> Hint:
+        """The path of a folder model; built-in and hub models are found by name everywhere.
+
+        With parts or inputs from beside it, the paths of all of them by name.
+        """
+        model = {"model": str(self.model.folder)} if self.model.reference.startswith("folder:") else {}
+        return {**model, **self.places} if self.places else model.get("model")
 
 
 def resolve(job: Job, job_file: Path) -> Resolved:
@@ -38,6 +45,7 @@ def resolve(job: Job, job_file: Path) -> Resolved:
     _check_call(job, pinned)
     model = models.resolve(_from_job(job.pipeline.model, job_file.parent), job.pipeline.revision)
     spec = job.pipeline
+    found = _parts(spec, job_file.parent)
     resolved = ResolvedJob(
         **{name: getattr(job, name) for name in Common.model_fields},
         items=pinned,
@@ -46,13 +54,19 @@ def resolve(job: Job, job_file: Path) -> Resolved:
             revision=model.revision,
             dtype=spec.dtype,
             scheduler=spec.scheduler,
-            class_name=models.read_index(model.folder)["_class_name"],
-            model_digest=model.digest,
+            dtypes=spec.dtypes,
+            memory=spec.memory,
+            quantization=spec.quantization,
+            class_name=spec.class_name or models.read_index(model.folder)["_class_name"],
+            model_digest=models.combined(model.digest, {name: part.digest for name, part in found.items()}),
+            components={name: _pinned(found[f"components.{name}"], part) for name, part in spec.components.items()},
+            adapters=[_worn(found[f"adapters.{number}"], part) for number, part in enumerate(spec.adapters)],
         ),
     )
     reader = ItemReader(pinned, path)
     plan = Plan(pinned.count, job.batch_size, job.shard_size, reader.breaks())
-    return Resolved(resolved, model, reader, plan, path, job.operation)
+    places = {name: str(part.path) for name, part in found.items() if part.revision is None}
+    return Resolved(resolved, model, reader, plan, path, job.operation, places)
 
 
 def load(path: Path | str, overrides: list[str] | None = None) -> Resolved:
@@ -72,7 +86,29 @@ def _from_job(reference: str, beside: Path) -> str:
     return str(beside / reference)
 
 
+def _parts(spec: Pipeline, beside: Path) -> dict[str, Part]:
+    """The parts of a pipeline on this machine, by name."""
+    sources: dict[str, Source] = {f"components.{name}": part for name, part in spec.components.items()}
+    sources |= {f"adapters.{number}": part for number, part in enumerate(spec.adapters)}
+    return {name: parts.resolve(name, source, beside) for name, source in sources.items()}
+
+
+def _pinned(part: Part, source: Source) -> ResolvedComponent:
+    file = source.file if part.revision is not None else None
+    return ResolvedComponent(reference=part.reference, revision=part.revision, file=file, digest=part.digest)
+
+
+def _worn(part: Part, adapter: Adapter) -> ResolvedAdapter:
+    kept = {name: getattr(adapter, name) for name in ("kind", "name", "scale", "token")}
+    return ResolvedAdapter(**dict(_pinned(part, adapter)), **kept)
+
+
 def _check_call(job: Job, pinned: ResolvedItems) -> None:
     twice = sorted(job.call.keys() & (pinned.columns.keys() - set(pinned.metadata)))
     if twice:
         raise JobError(f"'{twice[0]}' is set in call and is a column of the items; keep one of them")
+    drawn = sorted(job.noise.keys() & (job.call.keys() | pinned.columns.keys()))
+    if drawn:
+        raise JobError(f"'{drawn[0]}' is drawn as noise and set in call or a column of the items; keep one of them")
+    if job.output in pinned.columns:
+        raise JobError(f"column '{job.output}' of the items: the dataset has a column of that name itself; rename it")
