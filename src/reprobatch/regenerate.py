@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from reprobatch import environment
+from reprobatch import environment, parts
 from reprobatch import store as names
 from reprobatch.contract import Contract, canary
 from reprobatch.dataset import Dataset
@@ -53,14 +54,15 @@ class Agreement:
 class Regenerator:
     """Makes items of one dataset again; loads the pipeline once, needs no Ray.
 
-    ``model`` says where a folder model lies on this machine, if it has moved. Fixes the
-    deterministic settings of this process. Raises :class:`DataError` where the model is not the one
-    that was used.
+    ``model`` says where a folder model lies on this machine, if it has moved, and ``places`` where parts of the
+    pipeline and the items' inputs do, by name (``adapters.0``, ``items``, ``images`` …). Fixes the deterministic
+    settings of this process. Raises :class:`DataError` where the model or a part is not the one that was used.
     """
 
-    def __init__(self, dataset: Dataset, model: str | None = None) -> None:
+    def __init__(self, dataset: Dataset, model: str | None = None, places: Mapping[str, str] | None = None) -> None:
         self.dataset = dataset
-        self.worker = Worker(dataset.job, model or _remembered(dataset))
+        self._places = {**parts.places(_remembered(dataset)), **({"model": model} if model else {}), **(places or {})}
+        self.worker = Worker(dataset.job, self._places or None)
 
     def agreement(self, index: int | None = None) -> Agreement:
         """Run the canary: whether to expect the recorded bits here, before anything is made again.
@@ -136,8 +138,9 @@ def _result(row: Row, method: Literal["replay", "alone"], output: Output) -> Reg
     return Regenerated(row.index, row.seed, method, output, compare(row.output, output))
 
 
-def _remembered(dataset: Dataset) -> str | None:
+def _remembered(dataset: Dataset) -> parts.Hint:
     try:
-        return str(json.loads(dataset.store.get(f"{names.LOG}/places.json"))["model"])
+        found = json.loads(dataset.store.get(f"{names.LOG}/places.json"))["model"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return {str(name): str(path) for name, path in found.items()} if isinstance(found, dict) else str(found)

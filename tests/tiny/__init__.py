@@ -5,10 +5,10 @@ in a fixed order from one seed; the caller's global generator is left as it was.
 """
 
 from tiny.dits import dit, flux, pixart_sigma, qwen_image, sana, stable_diffusion_3
+from tiny.extras import controlnet, image_encoder, ip_adapter, lora, textual_inversion
 from tiny.motion import ltx, stable_audio, wan
 from tiny.unets import (
     consistency,
-    controlnet,
     ddim,
     ddpm,
     latent_consistency,
@@ -24,7 +24,10 @@ __all__ = [
     "ddpm",
     "dit",
     "flux",
+    "image_encoder",
+    "ip_adapter",
     "latent_consistency",
+    "lora",
     "ltx",
     "pixart_sigma",
     "qwen_image",
@@ -33,6 +36,7 @@ __all__ = [
     "stable_diffusion",
     "stable_diffusion_3",
     "stable_diffusion_xl",
+    "textual_inversion",
     "unclip",
     "wan",
 ]

@@ -24,10 +24,10 @@ TEXT = (
 
 
 @contextmanager
-def seeded() -> Iterator[None]:
+def seeded(seed: int = SEED) -> Iterator[None]:
     """Weights from one seed, the caller's global generator left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+        torch.manual_seed(seed)
         yield
 
 

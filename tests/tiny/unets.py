@@ -9,7 +9,6 @@ import torch
 from diffusers import (
     CMStochasticIterativeScheduler,
     ConsistencyModelPipeline,
-    ControlNetModel,
     DDIMPipeline,
     DDIMScheduler,
     DDPMPipeline,
@@ -112,28 +111,6 @@ def latent_consistency(folder: Path) -> Path:
             requires_safety_checker=False,
         )
         return save(pipeline, folder)
-
-
-def controlnet(folder: Path) -> Path:
-    """A ``ControlNetModel`` for :func:`stable_diffusion`, on its own, as people load it beside a pipeline."""
-    with seeded():
-        model = ControlNetModel(
-            block_out_channels=(16, 32),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            layers_per_block=1,
-            cross_attention_dim=HIDDEN,
-            attention_head_dim=4,
-            norm_num_groups=8,
-            conditioning_embedding_out_channels=(8, 16),
-        )
-        for block in [
-            *model.controlnet_down_blocks,
-            model.controlnet_mid_block,
-            model.controlnet_cond_embedding.conv_out,
-        ]:
-            torch.nn.init.normal_(block.weight, std=0.2)  # zeros as made: the picture would have no effect
-        model.save_pretrained(folder)
-    return folder
 
 
 def ddpm(folder: Path) -> Path:

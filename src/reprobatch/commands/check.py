@@ -15,6 +15,7 @@ from reprobatch.commands.common import (
     as_json,
     dir_argument,
     model_option,
+    place_option,
     regenerator,
     show_result,
 )
@@ -26,8 +27,11 @@ from reprobatch.commands.common import (
 @click.option("--alone", is_flag=True, help="From the item's own row, without its neighbours.")
 @click.option("--to", type=click.Path(path_type=Path), help="Write it to FILE.safetensors, .npy or .png.")
 @model_option
+@place_option
 @as_json
-def regenerate(dir: Path, index: int, alone: bool, to: Path | None, model: str | None, json_: bool) -> None:
+def regenerate(
+    dir: Path, index: int, alone: bool, to: Path | None, model: str | None, places: tuple[str, ...], json_: bool
+) -> None:
     """Make one item again and compare it with what is stored.
 
     \b
@@ -41,7 +45,7 @@ def regenerate(dir: Path, index: int, alone: bool, to: Path | None, model: str |
     if to is not None:
         files.check_suffix(to)
     dataset.look_up(index)  # a wrong index is said before a model is loaded
-    again = regenerator(dataset, model)
+    again = regenerator(dataset, model, places)
     agreement = again.agreement(index)
     click.echo(agreement, err=True)
     made = again(index, alone=alone)
@@ -69,8 +73,9 @@ def regenerate(dir: Path, index: int, alone: bool, to: Path | None, model: str |
 @dir_argument
 @click.option("--regenerate", "sample", type=click.IntRange(1), metavar="N", help="Also make N random items again.")
 @model_option
+@place_option
 @as_json
-def verify(dir: Path, sample: int | None, model: str | None, json_: bool) -> None:
+def verify(dir: Path, sample: int | None, model: str | None, places: tuple[str, ...], json_: bool) -> None:
     """Check every file, row and checksum of a dataset, and its root.
 
     \b
@@ -90,7 +95,7 @@ def verify(dir: Path, sample: int | None, model: str | None, json_: bool) -> Non
         f"{report.verdict}: {report.items} items, root {report.root}",
     ]
     if sample is not None and report.verdict == "intact":
-        facts["regenerated"], said = _remake(dataset, sample, model)
+        facts["regenerated"], said = _remake(dataset, sample, model, places)
         lines += said
         if facts["regenerated"]["differ"]:
             facts["verdict"] = "differs"
@@ -98,12 +103,12 @@ def verify(dir: Path, sample: int | None, model: str | None, json_: bool) -> Non
     sys.exit(DONE if facts["verdict"] == "intact" else DIFFERS)
 
 
-def _remake(dataset: Any, sample: int, model: str | None) -> tuple[dict[str, Any], list[str]]:
+def _remake(dataset: Any, sample: int, model: str | None, places: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
     import random
 
     from reprobatch.progress import Progress
 
-    again = regenerator(dataset, model)
+    again = regenerator(dataset, model, places)
     agreement = again.agreement()
     click.echo(agreement, err=True)
     chosen = sorted(random.Random(dataset.manifest["root"]).sample(range(len(dataset)), min(sample, len(dataset))))
