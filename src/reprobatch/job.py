@@ -23,6 +23,7 @@ from pydantic import (
 
 from reprobatch import canonical, findings, jobfile
 from reprobatch.errors import JobError, suggestion
+from reprobatch.inputs import KINDS
 from reprobatch.jobpipeline import Pipeline, ResolvedPipeline
 from reprobatch.settings import (
     ATTRIBUTE_NAME,
@@ -71,7 +72,9 @@ class Items(Strict):
 
     Every row is used ``repeat`` times in a row; a ``grid`` of call arguments multiplies that, its
     first key slowest. ``batched`` names further arguments that the pipeline takes as lists,
-    ``metadata`` names columns that are kept in the dataset but not given to the pipeline.
+    ``metadata`` names columns that are kept in the dataset but not given to the pipeline. ``images`` names
+    columns of pictures (their files' bytes, or paths below the folder ``image_root``), ``tensors`` columns of
+    nested lists of numbers, such as prompt embeddings.
     """
 
     prompts: str | None = Field(default=None, min_length=1)
@@ -80,6 +83,9 @@ class Items(Strict):
     grid: dict[str, list[JsonValue]] = {}
     batched: list[str] = []
     metadata: list[str] = []
+    images: list[str] = []
+    image_root: str | None = Field(default=None, min_length=1)
+    tensors: list[str] = []
 
     @model_validator(mode="after")
     def _one_source(self) -> Items:
@@ -194,12 +200,16 @@ class GridAxis(Strict):
     values: list[JsonValue] = Field(min_length=1)
 
 
-class ResolvedItems(Strict):
+class ResolvedItems(Lean):
     """The items, with their number, columns (name to type) and which of them vary within a batch.
+
+    ``pictures`` is a digest over all pictures that lie in files of their own, in the item file's order.
 
     The grid is a list, slowest axis first: its order says which item is which, and canonical JSON
     keeps the order of lists only.
     """
+
+    added = frozenset({"pictures"})
 
     source: ItemSource | None
     count: int = Field(ge=1, le=MAX_ITEMS)
@@ -208,6 +218,12 @@ class ResolvedItems(Strict):
     columns: dict[str, str]
     batched: list[str]
     metadata: list[str]
+    pictures: str | None = None
+
+    @property
+    def inputs(self) -> list[str]:
+        """Columns of which a row holds the digest only."""
+        return [name for name, kind in self.columns.items() if kind in KINDS]
 
 
 class ResolvedJob(Common):

@@ -20,9 +20,11 @@ import torch
 from reprobatch import randomness
 from reprobatch.contract import SHORT
 from reprobatch.errors import JobError, suggestion
+from reprobatch.inputs import KINDS
 from reprobatch.items import is_batched_name
 from reprobatch.job import ResolvedJob
 from reprobatch.loading import load
+from reprobatch.media import as_argument
 from reprobatch.outputs import by_slot, chosen, to_tensor, to_uint8
 from reprobatch.record import Output
 
@@ -149,6 +151,17 @@ class Pipeline:
             result = self.pipe(**call)
         return by_slot(chosen(result, self.job.output, type(self.pipe).__name__), len(seeds)), generators
 
+    def _inputs(self, name: str, values: list[Any]) -> dict[str, Any]:
+        """An argument of pictures (a list) or tensors (stacked, numbers that are not whole in the job's dtype)."""
+        items = self.job.items
+        shared = name not in items.batched
+        if shared and values[0] is None:
+            return {}
+        given: list[Any] = [as_argument(value, self._dtype, self.job.device) for value in _complete(name, values)]
+        if shared:
+            return {name: [given[0]]}  # an IP-Adapter's: a list with a picture an adapter
+        return {name: given if items.columns[name] == "image" else torch.stack(given)}
+
     def _noise(self, generators: Sequence[torch.Generator]) -> dict[str, torch.Tensor]:
         """The arguments that the job has drawn as noise: standard normal, each slot's from its own generator."""
         return {
@@ -167,7 +180,9 @@ class Pipeline:
             if name in items.metadata or name == "seed":
                 continue
             values = [slot[name] for slot in arguments]
-            if name in items.batched:
+            if items.columns[name] in KINDS:
+                call |= self._inputs(name, values)
+            elif name in items.batched:
                 call[name] = _complete(name, values)
             elif values[0] is not None:
                 call[name] = values[0]

@@ -6,13 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from reprobatch import environment, parts
 from reprobatch import store as names
 from reprobatch.contract import Contract, canary
 from reprobatch.dataset import Dataset
-from reprobatch.errors import DataError
+from reprobatch.errors import DataError, JobError
+from reprobatch.inputs import prove
+from reprobatch.items import ItemReader
 from reprobatch.record import Output, Row
 from reprobatch.verdict import Comparison, compare
 from reprobatch.worker import Worker
@@ -77,7 +80,7 @@ class Regenerator:
         here = self.worker.environment()
         if not recorded:
             return Agreement(None, None, None, environment.explain(here, self.dataset.manifest.get("environment", {})))
-        found = canary(self.worker.canary([(row.index, {**row.item, "seed": row.seed}) for row in first]))
+        found = canary(self.worker.canary([(row.index, {**self._item(row), "seed": row.seed}) for row in first]))
         expected = found if found in recorded else next(iter(recorded))
         broken = self._contract.broken if self._contract else []
         insisted = [f"it was made although the contract does not hold ({', '.join(broken)})"] if broken else []
@@ -110,8 +113,26 @@ class Regenerator:
         """Replay a whole batch: all its items at the price of one."""
         if [row.slot for row in rows] != list(range(len(rows))):
             raise DataError(f"batch of item {rows[0].index}: expected slots 0 … {len(rows) - 1} in order, found others")
-        outputs = self.worker.batch([row.item for row in rows], [row.seed for row in rows])
+        outputs = self.worker.batch([self._item(row) for row in rows], [row.seed for row in rows])
         return [_result(row, "replay", output) for row, output in zip(rows, outputs, strict=True)]
+
+    def _item(self, row: Row) -> dict[str, Any]:
+        """A row's columns; pictures and tensors, of which it has the digests, are read again and proven by them."""
+        names = self.dataset.job.items.inputs
+        if not names:
+            return row.item
+        return prove(row.index, row.item, self._reader.read(row.index, row.index + 1)[0], names)
+
+    @cached_property
+    def _reader(self) -> ItemReader:
+        at = {name: Path(self._places[name]) for name in ("items", "images") if name in self._places}
+        for name, path in at.items():
+            if not path.exists():
+                raise JobError(f"the items' inputs are read again: no {name} at '{path}'; give --place {name}=PATH")
+        source = self.dataset.job.items.source
+        if source is not None and "items" not in at:
+            raise JobError(f"the items' inputs are read again from '{source.name}'; give it with --place items=PATH")
+        return ItemReader(self.dataset.job.items, at.get("items"), at.get("images"))
 
     def _may_stand_alone(self) -> bool:
         contract = self._contract
@@ -125,7 +146,7 @@ class Regenerator:
 
     def _alone(self, row: Row) -> Regenerated:
         size = self.dataset.job.batch_size
-        outputs = self.worker.batch([row.item] * size, [row.seed] * size)
+        outputs = self.worker.batch([self._item(row)] * size, [row.seed] * size)
         return _result(row, "alone", outputs[row.slot])
 
 

@@ -41,7 +41,8 @@ class Resolved:
 def resolve(job: Job, job_file: Path) -> Resolved:
     """Pin a job. Raises :class:`JobError` where a model or item file is not there or does not fit."""
     path = items.find(job.items.prompts, job_file.parent) if job.items.prompts else None
-    pinned = items.resolve(job.items, path)
+    root = _folder(job.items.image_root, job_file.parent) if job.items.image_root else None
+    pinned = items.resolve(job.items, path, root)
     _check_call(job, pinned)
     model = models.resolve(_from_job(job.pipeline.model, job_file.parent), job.pipeline.revision)
     spec = job.pipeline
@@ -63,9 +64,11 @@ def resolve(job: Job, job_file: Path) -> Resolved:
             adapters=[_worn(found[f"adapters.{number}"], part) for number, part in enumerate(spec.adapters)],
         ),
     )
-    reader = ItemReader(pinned, path)
+    reader = ItemReader(pinned, path, root)
     plan = Plan(pinned.count, job.batch_size, job.shard_size, reader.breaks())
     places = {name: str(part.path) for name, part in found.items() if part.revision is None}
+    if pinned.inputs:  # which whoever makes an item again has to read again
+        places |= {name: str(at.resolve()) for name, at in (("items", path), ("images", root)) if at is not None}
     return Resolved(resolved, model, reader, plan, path, job.operation, places)
 
 
@@ -84,6 +87,13 @@ def _from_job(reference: str, beside: Path) -> str:
     except (OSError, RuntimeError) as error:  # a name too long, or a ~user that is not known
         raise JobError(f"pipeline.model: '{reference}' cannot be a path: {error}") from None
     return str(beside / reference)
+
+
+def _folder(name: str, beside: Path) -> Path:
+    for folder in (Path(name).expanduser(), beside / name):
+        if folder.is_dir():
+            return folder
+    raise JobError(f"items.image_root: no folder '{name}' in the working directory or beside the job file")
 
 
 def _parts(spec: Pipeline, beside: Path) -> dict[str, Part]:

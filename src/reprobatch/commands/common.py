@@ -27,7 +27,7 @@ place_option = click.option(
     "places",
     multiple=True,
     metavar="NAME=PATH",
-    help="Where a part of the pipeline or the items' inputs lie on this machine (adapters.0, items, images); repeatable.",
+    help="Where a part of the pipeline, or items or images lie on this machine (adapters.0, items …); repeatable.",
 )
 FOLDER = click.Path(path_type=Path, file_okay=False)
 job_argument = click.argument("job", type=click.Path(path_type=Path))
