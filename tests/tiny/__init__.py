@@ -6,6 +6,7 @@ in a fixed order from one seed; the caller's global generator is left as it was.
 
 from tiny.dits import dit, flux, pixart_sigma, qwen_image, sana, stable_diffusion_3
 from tiny.extras import controlnet, image_encoder, ip_adapter, lora, textual_inversion
+from tiny.kandinsky import kandinsky_emb2emb
 from tiny.motion import ltx, stable_audio, wan
 from tiny.unets import (
     consistency,
@@ -26,6 +27,7 @@ __all__ = [
     "flux",
     "image_encoder",
     "ip_adapter",
+    "kandinsky_emb2emb",
     "latent_consistency",
     "lora",
     "ltx",
