@@ -1,4 +1,4 @@
-"""Runs a tiny job of every pipeline family, measures its contract and writes the table to ``docs/pipelines.md``.
+"""Measures the contract of every pipeline family and option with tiny jobs; writes the tables in ``docs/pipelines.md``.
 
     python benchmarks/pipelines.py                # under a minute on a quiet core
     python benchmarks/pipelines.py --fresh        # a new process for each family too: about five minutes
@@ -28,9 +28,32 @@ determinism.prepare(Determinism(), threads=1)  # before torch is imported
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 PAGE = ROOT / "docs" / "pipelines.md"
-BEGIN, END = "<!-- table: python benchmarks/pipelines.py -->", "<!-- end of the table -->"
+END = "<!-- end of the table -->"
 PROMPTS = ("a dog", "a small blue square on a green square", "A bear is playing a guitar", "the cat", "a red circle")
+LIBRARIES = ("torch", "diffusers", "transformers", "accelerate")
 MEASURED = [name for name in QUESTIONS if name not in INFORMATION]
+INT8 = {"backend": "torchao", "components": ["unet"]}
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "`dtype: bfloat16`": ("Stable Diffusion", {"dtype": "bfloat16"}),
+    "`dtypes: {vae: float32}` beside bfloat16": ("Wan", {"dtype": "bfloat16", "dtypes": {"vae": "float32"}}),
+    "`memory: {vae_tiling: true}`": ("Stable Diffusion", {"memory": {"vae_tiling": True}}),
+    "`memory: {vae_slicing: true}`": ("Stable Diffusion", {"memory": {"vae_slicing": True}}),
+    "`memory: {attention_slicing: 1}`": ("Stable Diffusion", {"memory": {"attention_slicing": 1}}),
+    "`quantization`: torchao, Int8WeightOnlyConfig": (
+        "Stable Diffusion",
+        {"quantization": {**INT8, "settings": {"quant_type": "Int8WeightOnlyConfig"}}},
+    ),
+    "`quantization`: torchao, Int8DynamicActivationInt8WeightConfig": (
+        "Stable Diffusion",
+        {"quantization": {**INT8, "settings": {"quant_type": "Int8DynamicActivationInt8WeightConfig"}}},
+    ),
+    "`quantization`: bitsandbytes_8bit": (
+        "Stable Diffusion",
+        {"quantization": {"backend": "bitsandbytes_8bit", "components": ["unet"]}},
+    ),
+    "`memory: {offload: model}`": ("Stable Diffusion", {"memory": {"offload": "model"}}),
+    "`memory: {device_map: balanced}`": ("Stable Diffusion", {"memory": {"device_map": "balanced"}}),
+}
 HEADER = ("family", "class", "varies within a batch", "output of an item", "contract", "what is special")
 
 
@@ -56,6 +79,26 @@ def measure(name: str, folder: Path, *, fresh: bool) -> tuple[list[str], Contrac
     return row, found
 
 
+def measure_option(name: str, folder: Path) -> list[str]:
+    """A row of the table of options; what an option needs and this machine lacks is said in its own words."""
+    from families import FAMILIES
+    from reprobatch.errors import JobError
+    from reprobatch.worker import Worker
+
+    family, option = OPTIONS[name]
+    job = {"name": "tiny", "master_seed": 20261123, "batch_size": 4, "shard_size": 4, **FAMILIES[family].job()}
+    job["pipeline"] |= option
+    if family == "Stable Diffusion":  # pictures of 32x32 pixels, larger than a tile
+        job |= {"output": "pixels", "call": {"num_inference_steps": 2, "height": 32, "width": 32}}
+    try:
+        resolved = resolve(Job.parse(job), folder / "job.yaml")
+        worker = Worker(resolved.job, resolved.model_hint)
+    except JobError as error:
+        return [name, family, f"not measured: {str(error).removeprefix('job: ')}"]
+    found = worker.probe(contract.samples(resolved.job, resolved.plan, resolved.reader.read), fresh=False)
+    return [name, family, _contract(found)]
+
+
 def _contract(found: Contract) -> str:
     fails = [question for question in MEASURED if found[question].holds is False]
     if not fails:
@@ -64,21 +107,21 @@ def _contract(found: Contract) -> str:
     return f"{'refused' if found.broken else 'replay'} (not {said})"
 
 
-def table(rows: list[list[str]]) -> str:
+def table(rows: list[list[str]], header: tuple[str, ...]) -> str:
     """Markdown, padded."""
-    everything: list[Any] = [HEADER, *rows]
-    widths = [max(len(row[column]) for row in everything) for column in range(len(HEADER))]
+    everything: list[Any] = [header, *rows]
+    widths = [max(len(row[column]) for row in everything) for column in range(len(header))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in everything]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
-def page(text: str, rows: list[list[str]]) -> str:
-    """The page with its table replaced."""
-    before, _, rest = text.partition(BEGIN)
+def replaced(text: str, name: str, by: str) -> str:
+    """The page with one of its tables replaced, between its marks."""
+    begin = f"<!-- {name}: python benchmarks/pipelines.py -->"
+    before, _, rest = text.partition(begin)
     _, _, after = rest.partition(END)
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "transformers", "accelerate"))
-    said = f"Measured with {libraries} on {environment.cpu()[0]}."
-    return f"{before}{BEGIN}\n{table(rows)}\n\n{said}\n{END}{after}"
+    libraries = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
+    return f"{before}{begin}\n{by}\n\nMeasured with {libraries} on {environment.cpu()[0]}.\n{END}{after}"
 
 
 def main() -> int:
@@ -96,10 +139,12 @@ def main() -> int:
                 row, found = measure(name, Path(path), fresh=arguments.fresh)
                 rows.append(row)
                 broken += [f"{name}: {', '.join(found.broken)}"] if found.broken else []
+        options = [] if arguments.only else [measure_option(name, Path(path)) for name in OPTIONS]
     if arguments.only:
-        print(table(rows))
+        print(table(rows, HEADER))
     else:
-        PAGE.write_text(page(PAGE.read_text(), rows))
+        text = replaced(PAGE.read_text(), "families", table(rows, HEADER))
+        PAGE.write_text(replaced(text, "options", table(options, ("option", "of", "contract"))))
     for line in broken:
         print(line, file=sys.stderr)
     return 1 if broken else 0

@@ -59,7 +59,7 @@ def load(job: ResolvedJob, folder: Path, parts: Mapping[str, Path]) -> Any:
             use_safetensors=True,
             local_files_only=True,
             **components,
-            **_options(job),
+            **_options(job, folder),
         )
     if spec.scheduler is not None:
         pipe.scheduler = _scheduler(job, pipe)
@@ -116,27 +116,37 @@ def _component(job: ResolvedJob, name: str, folder: Path) -> Any:
         return cls.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, local_files_only=True)
 
 
-def _options(job: ResolvedJob) -> dict[str, Any]:
+def _options(job: ResolvedJob, folder: Path) -> dict[str, Any]:
     spec, options = job.pipeline, {}
     if spec.memory.device_map is not None:
         options["device_map"] = spec.memory.device_map
     if spec.quantization is not None:
-        options["quantization_config"] = _quantized(spec.quantization)
+        options["quantization_config"] = _quantized(spec.quantization, read_index(folder))
     return options
 
 
-def _quantized(wanted: Quantization) -> Any:
-    from diffusers import PipelineQuantizationConfig
+def _quantized(wanted: Quantization, index: Mapping[str, Any]) -> Any:
+    """A configuration a component, of the library that it is from: their classes differ in what they take."""
+    import diffusers
 
-    settings = dict(wanted.settings)
+    known = [name for name, entry in index.items() if isinstance(entry, list) and entry[0]]
+    for name in wanted.components:
+        if name not in known:
+            raise JobError(f"pipeline.quantization: the model has no component '{name}'{suggestion(name, known)}")
     with _said(f"pipeline.quantization: {wanted.backend} cannot be set up"):
-        if wanted.backend == "torchao" and isinstance(settings.get("quant_type"), str):
-            import torchao.quantization
+        mapping = {name: _configured(wanted, str(index[name][0])) for name in wanted.components}
+        return diffusers.PipelineQuantizationConfig(quant_mapping=mapping)
 
-            settings["quant_type"] = getattr(torchao.quantization, str(settings["quant_type"]))()
-        return PipelineQuantizationConfig(
-            quant_backend=wanted.backend, quant_kwargs=settings, components_to_quantize=wanted.components
-        )
+
+def _configured(wanted: Quantization, library: str) -> Any:
+    of = importlib.import_module("transformers" if library == "transformers" else "diffusers")
+    settings = dict(wanted.settings)
+    if wanted.backend == "torchao":
+        kinds = importlib.import_module("torchao.quantization")
+        return of.TorchAoConfig(getattr(kinds, str(settings.pop("quant_type")))(), **settings)
+    if wanted.backend == "quanto":
+        return of.QuantoConfig(**settings)
+    return of.BitsAndBytesConfig(**{f"load_in_{wanted.backend[-4:]}": True, **settings})
 
 
 def _put_on(pipe: Any, adapters: Sequence[ResolvedAdapter], files: Sequence[Path]) -> None:

@@ -214,7 +214,7 @@ class Pipeline:
                 f"expected latents of shape ({channels}, height, width) to decode, found {list(output.shape)}; "
                 "decoding is known for Stable Diffusion's layout only, use .npy or .safetensors"
             )
-        latents = to_tensor(output)[None].to(vae.device, vae.dtype)
+        latents = to_tensor(output)[None].to(self.pipe._execution_device, vae.dtype)  # vae.device may be the host
         scaled = latents / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0.0)
         with torch.no_grad():
             picture = vae.decode(scaled, return_dict=False)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -86,9 +86,16 @@ class Memory(Strict):
 
     vae_tiling: bool = False
     vae_slicing: bool = False
-    attention_slicing: Literal["auto", "max"] | Annotated[int, Field(ge=1)] | None = None
+    attention_slicing: str | int | None = None
     offload: Literal["model", "sequential"] | None = None
     device_map: Literal["balanced"] | None = None
+
+    @field_validator("attention_slicing", mode="before")
+    @classmethod
+    def _slices(cls, value: Any) -> Any:
+        if value in (None, "auto", "max") or (type(value) is int and value >= 1):
+            return value
+        raise ValueError("expected auto, max or a whole number of at least 1")
 
     @model_validator(mode="after")
     def _one_placement(self) -> Memory:
@@ -102,8 +109,8 @@ class Memory(Strict):
 class Quantization(Strict):
     """Components whose weights are quantised while they are loaded, by one of diffusers' backends.
 
-    ``settings`` go to the backend's own configuration; where it wants an object (torchao's ``quant_type``), its
-    class name stands for one made with defaults.
+    ``settings`` go to the backend's own configuration; torchao's ``quant_type`` is the name of a configuration
+    class of ``torchao.quantization``, made with its defaults.
     """
 
     backend: Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "torchao", "quanto"]
