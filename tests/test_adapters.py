@@ -11,7 +11,7 @@ import torch
 import oracle
 import tiny
 from local import PROMPTS, made, write_job
-from reprobatch import canonical
+from reprobatch import canonical, models
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError, JobError
 from reprobatch.regenerate import Regenerator
@@ -116,7 +116,11 @@ def test_a_lora_that_changed_under_its_name_is_refused_with_both_digests(folder:
         ({"kind": "lora", "path": ".", "file": "red"}, "pipeline.adapters.0: no 'red' in"),
         ({"kind": "lora", "path": "model", "file": "../red.safetensors"}, "no '../red.safetensors' in 'model'"),
         ({"kind": "lora", "path": "prompts.txt"}, "expected a .safetensors file, found 'prompts.txt'; other formats"),
-        ({"kind": "lora", "path": "owner/name"}, "hub id 'owner/name' needs a revision"),
+        (
+            {"kind": "lora", "path": "owner/name"},
+            "hub repository 'owner/name' may hold several files; name one with 'file'",
+        ),
+        ({"kind": "lora", "path": "owner/name", "file": "a.safetensors"}, "hub id 'owner/name' needs a revision"),
         ({**RED, "revision": "main"}, "revision belongs to hub ids"),
         ({**RED, "token": "<x>"}, "expected 'token' with a textual_inversion and nothing else"),
         ({"kind": "textual_inversion", "path": "thing.safetensors"}, "expected 'token' with a textual_inversion"),
@@ -130,6 +134,25 @@ def test_adapters_that_are_wrong_are_said_before_anything_runs(
     with pytest.raises(JobError) as refused:
         load(write(folder, adapter, name="wrong"))
     assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_lora_from_the_hub_is_pinned_by_commit_and_digest_and_fetched_where_it_is_needed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str, str | None]] = []
+
+    def fetched(reference: str, commit: str, file: str | None) -> Path:
+        asked.append((reference, commit, file))
+        return folder
+
+    monkeypatch.setattr(models, "download_part", fetched)
+    hub = {"kind": "lora", "path": "owner/name", "revision": "a" * 40, "file": "red.safetensors"}
+    resolved = load(write(folder, hub, name="hub"))
+    assert resolved.places == {}
+    Worker(resolved.job, resolved.model_hint)
+    assert asked == [("owner/name", "a" * 40, "red.safetensors")] * 2
+    pinned, here = resolved.job.pipeline.adapters[0], load(write(folder, RED)).job.pipeline.adapters[0]
+    assert (pinned.reference, pinned.revision, pinned.digest) == ("owner/name", "a" * 40, here.digest)
 
 
 def test_a_file_that_is_no_lora_is_refused_when_it_is_loaded(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import diffusers
 import pytest
@@ -11,7 +11,7 @@ import torch
 
 import tiny
 from local import PROMPTS, write_job
-from reprobatch import contract
+from reprobatch import contract, loading
 from reprobatch.contract import INFORMATION, QUESTIONS
 from reprobatch.errors import JobError
 from reprobatch.record import Output
@@ -19,7 +19,7 @@ from reprobatch.resolve import Resolved, load
 from reprobatch.worker import Worker
 
 SEEDS = [1, 2, 3, 4]
-CALL = {"num_inference_steps": 2, "height": 32, "width": 32}
+CALL = {"num_inference_steps": 2, "height": 32, "width": 32, "guidance_scale": 1.0}
 PLAIN: dict[str, Any] = {}
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": PLAIN,
@@ -172,3 +172,37 @@ def test_options_that_do_not_fit_the_model_are_said_in_one_line(
     with pytest.raises(JobError) as refused:
         Worker(resolved.job, resolved.model_hint)
     assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "memory, expected",
+    [
+        ({}, ["to cuda"]),
+        ({"offload": "model"}, ["enable_model_cpu_offload cuda"]),
+        ({"offload": "sequential"}, ["enable_sequential_cpu_offload cuda"]),
+        ({"device_map": "balanced"}, []),
+    ],
+)
+def test_with_a_gpu_components_are_placed_as_the_job_says(
+    folder: Path, memory: dict[str, str], expected: list[str]
+) -> None:
+    """Which of diffusers' methods is called; the bits are for a machine with a GPU to measure."""
+    calls: list[str] = []
+
+    class Pipe:
+        components: ClassVar[dict[str, Any]] = {}
+
+        def to(self, device: str) -> Pipe:
+            calls.append(f"to {device}")
+            return self
+
+        def enable_model_cpu_offload(self, device: str) -> None:
+            calls.append(f"enable_model_cpu_offload {device}")
+
+        def enable_sequential_cpu_offload(self, device: str) -> None:
+            calls.append(f"enable_sequential_cpu_offload {device}")
+
+    job = pinned(folder, {"memory": memory}, workers={"gpus": 1}).job
+    loading._placed(job, Pipe())
+    assert calls == expected
+    assert ("device_map" in loading._options(job, folder / "model")) == ("device_map" in memory)

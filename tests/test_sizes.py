@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 import tiny
 from local import write_job
-from reprobatch import sizes
+from reprobatch import inputs, sizes
 from reprobatch.cli import cli
 from reprobatch.errors import JobError
+from reprobatch.job import ResolvedJob
 from reprobatch.sizes import NEAR, Measured
 
 
@@ -57,25 +59,46 @@ def test_no_smaller_size_is_as_near_to_the_fastest_as_the_proposed(rates: dict[i
     assert all(rate < enough for size, rate in known.items() if size < best.batch_size)
 
 
-def test_a_size_that_cannot_be_run_is_said_beside_those_that_can(tmp_path: Path) -> None:
-    tiny.kandinsky_emb2emb(tmp_path / "model")
-    (tmp_path / "a.csv").write_text("prompt,image\n" + 3 * "a dog,a.png\n")
-    (tmp_path / "a.png").write_bytes(bytes.fromhex(PIXEL))
-    job = write_job(
-        tmp_path / "job.yaml",
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job of a pipeline that takes one item a call."""
+    folder = tmp_path_factory.mktemp("sizes")
+    tiny.kandinsky_emb2emb(folder / "model")
+    (folder / "items.csv").write_text("prompt,image\n" + 3 * "a dog,pixel.png\n")
+    (folder / "pixel.png").write_bytes(bytes.fromhex(PIXEL))
+    return write_job(
+        folder / "job.yaml",
         pipeline={"model": "model"},
         call={"num_inference_steps": 4, "strength": 0.9, "negative_prompt": "the cat"},
-        items={"prompts": "a.csv", "images": ["image"], "image_root": str(tmp_path)},
+        items={"prompts": "items.csv", "images": ["image"], "image_root": str(folder)},
         output="image_embeds",
     )
+
+
+def test_speed_and_memory_are_measured_and_the_job_keeps_its_batch_size(job: Path) -> None:
     before = job.read_text()
-    done = CliRunner().invoke(cli, ["probe", str(job), "--batch-sizes", "2,1", "--json"])
+    done = CliRunner().invoke(cli, ["probe", str(job), "--batch-sizes", "1", "--json"])
     facts = json.loads(done.stdout)
     assert (done.exit_code, facts["proposed"], facts["current"]) == (0, 1, 4)
-    one, two = facts["batch_sizes"]
+    [one] = facts["batch_sizes"]
     assert one["batch_size"] == 1 and one["items_per_second"] > 0 and one["peak_bytes"] > 2**20 and not one["problem"]
-    assert two["batch_size"] == 2 and two["items_per_second"] is None and "refuses a batch of 2" in two["problem"]
     assert job.read_text() == before
+
+
+def test_a_size_that_cannot_be_run_is_said_beside_those_that_can(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def here(sized: ResolvedJob, hint: Any, first: list[Any]) -> Measured:  # what a process of its own does
+        items = [(index, inputs.to_json(item)) for index, item in first]
+        try:
+            return sizes._answer(json.loads(json.dumps({"job": sized.canonical, "hint": hint, "first": items})))
+        except JobError as error:
+            return Measured(sized.batch_size, None, None, str(error))
+
+    monkeypatch.setattr(sizes, "_measured", here)
+    done = CliRunner().invoke(cli, ["probe", str(job), "--batch-sizes", "2,1"])
+    one, two, proposed = done.stdout.splitlines()
+    assert done.exit_code == 0 and one.startswith("batch_size 1: ") and "items/s, peak" in one
+    assert two.startswith("batch_size 2: KandinskyV22PriorEmb2EmbPipeline refuses a batch of 2 ")
+    assert proposed.startswith("proposed: batch_size 1 (the job has 4, and keeps it); another size gives other bits")
 
 
 PIXEL = (  # a PNG of one pixel

@@ -25,7 +25,7 @@ tags:
 - model digest `{spec.model_digest}`
 
 Each row holds `index`, `seed`, `batch`, `slot`, the item's own columns ({", ".join(job.items.columns) or "none"}),
-`dtype`, `shape`, `{job.column}` (little-endian bytes in C order) and `checksum` (SHA-256).
+`dtype`, `shape`, `{job.column}` (little-endian bytes in C order) and `checksum` (SHA-256).{_inputs(job)}
 
 ```python
 import numpy as np
@@ -41,3 +41,8 @@ reprobatch regenerate . 0    # item 0 again, and whether it is the same
 sha256sum -c SHA256SUMS
 ```
 """
+
+
+def _inputs(job: ResolvedJob) -> str:
+    names = ", ".join(f"`{name}`" for name in job.items.inputs)
+    return f"\nOf an item's inputs ({names}) it holds the SHA-256; making it again reads them again." if names else ""

@@ -144,8 +144,6 @@ def _configured(wanted: Quantization, library: str) -> Any:
     if wanted.backend == "torchao":
         kinds = importlib.import_module("torchao.quantization")
         return of.TorchAoConfig(getattr(kinds, str(settings.pop("quant_type")))(), **settings)
-    if wanted.backend == "quanto":
-        return of.QuantoConfig(**settings)
     return of.BitsAndBytesConfig(**{f"load_in_{wanted.backend[-4:]}": True, **settings})
 
 

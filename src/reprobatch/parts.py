@@ -92,6 +92,8 @@ def resolve(name: str, source: Source, beside: Path) -> Part:
             return _part(name, f"file:{found.name}", None, found)
     if not models.is_hub_id(source.path):
         raise JobError(f"pipeline.{name}: no file or folder at '{source.path}', and it is no hub id (owner/name)")
+    if source.file is None and not name.startswith("components."):
+        raise JobError(f"pipeline.{name}: hub repository '{source.path}' may hold several files; name one with 'file'")
     commit = models.commit_of(source.path, source.revision)
     found = _inside(name, models.download_part(source.path, commit, source.file), source.file)
     return _part(name, source.path, commit, found)

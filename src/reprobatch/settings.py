@@ -113,7 +113,7 @@ class Quantization(Strict):
     class of ``torchao.quantization``, made with its defaults.
     """
 
-    backend: Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "torchao", "quanto"]
+    backend: Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "torchao"]
     components: list[str] = Field(min_length=1)
     settings: dict[str, JsonValue] = {}
 
