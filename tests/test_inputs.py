@@ -21,7 +21,7 @@ import tiny
 from local import PROMPTS, made, write_job
 from reprobatch import contract, inputs
 from reprobatch.dataset import Dataset
-from reprobatch.errors import DataError, JobError
+from reprobatch.errors import DataError, ItemFailed, JobError
 from reprobatch.regenerate import Regenerator
 from reprobatch.resolve import load
 from reprobatch.worker import Worker
@@ -290,8 +290,20 @@ def test_bytes_that_are_no_picture_are_said_with_their_digest(folder: Path) -> N
     (folder / "pictures" / "text.png").write_text("no picture")
     resolved = load(write(folder, "image to image", "wrong", items=paths(folder, "text.png", "0.png")))
     digest = hashlib.sha256(b"no picture").hexdigest()[:12]
-    with pytest.raises(JobError, match=f"expected a picture with SHA-256 {digest}"):
-        Worker(resolved.job, resolved.model_hint).batch(resolved.reader.read(0, 2), [1, 2])
+    worker = Worker(resolved.job, resolved.model_hint)
+    for items in (resolved.reader.read(0, 2), resolved.reader.read(0, 2)[::-1]):  # wherever in the batch it stands
+        with pytest.raises(ValueError, match=f"^expected a picture with SHA-256 {digest}…, found other bytes"):
+            worker.batch(items, [1, 2])
+
+
+def test_a_shard_with_bytes_that_are_no_picture_names_the_item(folder: Path) -> None:
+    (folder / "pictures" / "text.png").write_text("no picture")
+    resolved = load(write(folder, "image to image", "wrong", items=paths(folder, "0.png", "text.png", "1.png")))
+    worker = Worker(resolved.job, resolved.model_hint)
+    with pytest.raises(
+        ItemFailed, match=r"^items 0 … 2: item 1 \(seed \d+\) fails alone too: ValueError: expected a pic"
+    ):
+        worker.shard(0, resolved.plan.batches(0), resolved.reader.read(0, 3))
 
 
 def test_uneven_lists_and_numbers_that_are_not_finite_are_refused() -> None:

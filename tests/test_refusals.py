@@ -92,6 +92,37 @@ def test_with_batches_of_one_it_runs_and_items_come_back(folder: Path, name: str
     assert ("note: called with one generator" in measured.table()) == (name == "ltx")
 
 
+def test_an_item_that_fails_by_itself_is_no_refusal_of_batches(folder: Path) -> None:
+    resolved = load(write_job(folder / "bad.yaml", **{**JOBS["kandinsky"], "call": {"num_inference_steps": 4}}))
+    worker = Worker(resolved.job, resolved.model_hint)
+    pipe, items = worker._pipeline.pipe, resolved.reader.read(0, 4)
+    encode = pipe._encode_prompt
+
+    def fails_on_the_cat(prompt: list[str], *rest: Any) -> Any:
+        if "the cat" in prompt:
+            raise ValueError("no cats")
+        return encode(prompt, *rest)
+
+    pipe._encode_prompt = fails_on_the_cat
+    with pytest.raises(ValueError, match=r"^no cats$"):
+        worker.canary(list(enumerate(items)))
+
+
+def test_want_of_memory_is_no_refusal_of_batches(folder: Path) -> None:
+    resolved = load(write_job(folder / "large.yaml", **{**JOBS["kandinsky"], "call": {"num_inference_steps": 4}}))
+    worker = Worker(resolved.job, resolved.model_hint)
+    calls: list[int] = []
+
+    def too_large(prompt: list[str], *rest: Any) -> Any:
+        calls.append(len(prompt))
+        raise torch.OutOfMemoryError("out of memory")
+
+    worker._pipeline.pipe._encode_prompt = too_large
+    with pytest.raises(torch.OutOfMemoryError):
+        worker.canary(list(enumerate(resolved.reader.read(0, 4))))
+    assert set(calls) == {4}  # smaller batches are not tried behind the author's back
+
+
 def test_noise_that_a_job_draws_is_the_noise_that_the_pipeline_would_draw(folder: Path) -> None:
     job = {
         "pipeline": {"model": "stable_diffusion", "scheduler": "DDIMScheduler"},

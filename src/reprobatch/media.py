@@ -7,14 +7,13 @@ import io
 import torch
 from PIL import Image, ImageOps
 
-from reprobatch.errors import JobError
 from reprobatch.inputs import Input
 
 
 def as_argument(value: Input, dtype: torch.dtype, device: str) -> Image.Image | torch.Tensor:
     """A picture as diffusers' ``load_image`` gives it, or a tensor; whole numbers stay int64.
 
-    Raises :class:`JobError` for bytes that are no picture, or one of too many pixels.
+    Raises :class:`ValueError` for bytes that are no picture, or one of too many pixels.
     """
     if value.dtype is None:
         return _picture(value)
@@ -27,4 +26,6 @@ def _picture(value: Input) -> Image.Image:
         picture = ImageOps.exif_transpose(Image.open(io.BytesIO(value.data)))
         return picture.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise JobError(f"expected a picture with SHA-256 {value.digest[:12]}…, found other bytes: {error}") from None
+        raise ValueError(
+            f"expected a picture with SHA-256 {value.digest[:12]}…, found other bytes ({type(error).__name__})"
+        ) from None

@@ -16,6 +16,11 @@ from PIL import Image
 from reprobatch.errors import JobError
 from reprobatch.record import ITEM_SIZE, Output
 
+
+class OtherCount(JobError):
+    """A pipeline gave more or fewer outputs than there were items."""
+
+
 _PICTURES = ("images", "image", "frames", "videos")
 
 
@@ -46,7 +51,7 @@ def by_slot(value: Any, size: int) -> list[Output]:
         value = [np.stack([_plain(frame) for frame in slot]) for slot in value]  # videos as lists of frames
     slots = [_output(_plain(slot)) for slot in value] if _has_slots(value) else []
     if len(slots) != size:
-        raise JobError(f"expected {size} outputs, one an item, found {len(slots) or type(value).__name__}")
+        raise OtherCount(f"expected {size} outputs, one an item, found {len(slots) or type(value).__name__}")
     return slots
 
 

@@ -25,7 +25,7 @@ from reprobatch.items import is_batched_name
 from reprobatch.job import ResolvedJob
 from reprobatch.loading import load
 from reprobatch.media import as_argument
-from reprobatch.outputs import by_slot, chosen, to_tensor, to_uint8
+from reprobatch.outputs import OtherCount, by_slot, chosen, to_tensor, to_uint8
 from reprobatch.record import Output
 
 __all__ = ["Pipeline", "to_tensor"]
@@ -40,7 +40,7 @@ _REFUSALS = (
     RuntimeError,
     AssertionError,
     NotImplementedError,
-    JobError,
+    OtherCount,
 )
 Form = Literal["lists", "one generator", "single values"]
 _FORMS: tuple[Form, ...] = ("lists", "one generator", "single values")
@@ -102,12 +102,15 @@ class Pipeline:
         Lists of arguments and generators first; for a batch of one then a bare generator and bare values, which
         some pipelines insist on. Raises :class:`JobError` for one that takes a batch of one only.
         """
+        call = self.keywords(arguments, short=short)
         if self._form is not None:
-            return self._made(arguments, seeds, self._form, short=short)
+            return self._made(call, seeds, self._form if len(seeds) == 1 else "lists")
         refused: Exception | None = None
         for form in _FORMS if len(seeds) == 1 else _FORMS[:1]:
             try:
-                made = self._made(arguments, seeds, form, short=short)
+                made = self._made(call, seeds, form)
+            except torch.OutOfMemoryError:
+                raise
             except _REFUSALS as error:
                 refused = refused or error
             else:
@@ -116,7 +119,8 @@ class Pipeline:
                     self.notes.append(f"called with {form} instead of lists, which it refuses ({_line(refused)})")
                 return made
         assert refused is not None
-        if len(seeds) > 1 and self._takes_one(arguments[:1], seeds[:1], short=short):
+        one_by_one = (self._takes_one([a], [s], short=short) for a, s in zip(arguments, seeds, strict=True))
+        if len(seeds) > 1 and all(one_by_one):  # not for the sake of one item that fails by itself
             raise JobError(
                 f"{type(self.pipe).__name__} refuses a batch of {len(seeds)} ({_line(refused)}) and takes one item a "
                 "call; set batch_size: 1"
@@ -126,20 +130,20 @@ class Pipeline:
     def _takes_one(self, arguments: Sequence[dict[str, Any]], seeds: Sequence[int], *, short: bool) -> bool:
         for form in _FORMS:
             try:
-                self._made(arguments, seeds, form, short=short)
+                self._made(self.keywords(arguments, short=short), seeds, form)
             except _REFUSALS:
                 continue
             return True
         return False
 
     def _made(
-        self, arguments: Sequence[dict[str, Any]], seeds: Sequence[int], form: Form, *, short: bool
+        self, call: dict[str, Any], seeds: Sequence[int], form: Form
     ) -> tuple[list[Output], list[torch.Generator]]:
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         scheduler = self.job.pipeline.scheduler
         if scheduler is not None and scheduler.seeded:
             setattr(self.pipe.scheduler, scheduler.seeded, list(seeds))
-        call = self.keywords(arguments, short=short) | self._noise(generators)
+        call = call | self._noise(generators)
         if "generator" in self._parameters:
             call["generator"] = generators if form == "lists" else generators[0]
         if form == "single values":
