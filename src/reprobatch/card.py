@@ -31,7 +31,7 @@ reprobatch, by the job in [job.json](job.json): every item can be made again, bi
 
 - `index` and `seed`, of which all else follows;
 - `batch` and `slot`, its place in the pipeline call that made it;
-- the item's own columns: {", ".join(map(_code, _own(job))) or "none"};
+- the item's own columns: {", ".join(map(_code, _own(job))) or "none"};{_inputs(job)}
 - `{job.column}`, little-endian bytes in C order, with their `dtype` and `shape`;
 - `checksum`, SHA-256 over the text `dtype`, newline, numbers of `shape` with commas between, newline, and the bytes.
 
@@ -126,3 +126,8 @@ def _quoted(text: str) -> str:
     """Any text as a YAML scalar: in double quotes, and ASCII, which every version of YAML reads alike."""
     escaped = (c if " " <= c <= "~" and c not in '"\\' else f"\\U{ord(c):08X}" for c in text)
     return f'"{"".join(escaped)}"'
+
+
+def _inputs(job: ResolvedJob) -> str:
+    names = ", ".join(map(_code, job.items.inputs))
+    return f"\n  of its inputs ({names}) the SHA-256, by which they are proven when it is made again;" if names else ""

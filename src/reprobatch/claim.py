@@ -10,6 +10,7 @@ from reprobatch import store as names
 from reprobatch.card import dataset_card
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError, JobError
+from reprobatch.inputs import told
 from reprobatch.job import ResolvedJob
 from reprobatch.segments import Segment, forbids_growth
 from reprobatch.store import Store, shard_name
@@ -98,15 +99,15 @@ def _check_items(there: Dataset, job: ResolvedJob, read: Read) -> None:
                 first = rows[0]["index"]
                 for row, item in zip(rows, read(first, first + len(rows)), strict=True):
                     index = row.pop("index")
-                    if row != {name: item[name] for name in columns}:
+                    if row != {name: told(item[name]) for name in columns}:
                         raise _changed(shard, index, row, item)
 
 
 def _changed(shard: int, index: int, row: dict[str, Any], item: dict[str, Any]) -> JobError:
-    name = next((name for name in row if row[name] != item[name]), None)
+    name = next((name for name in row if row[name] != told(item[name])), None)
     if name is None:
         raise DataError(f"{shard_name(shard)}: item {index} has other columns than its job; see 'reprobatch verify'")
     return JobError(
         f"expected the items that are there to be the first of the longer job, found item {index} with {name} "
-        f"{canonical.shown(item[name])} here, {canonical.shown(row[name])} there; add items at the end only"
+        f"{canonical.shown(told(item[name]))} here, {canonical.shown(row[name])} there; add items at the end only"
     )
