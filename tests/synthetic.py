@@ -13,6 +13,8 @@ import pytest
 import reprobatch
 from conftest import DIGITS
 from reprobatch import cli, merkle
+from reprobatch.manifest import describe
+from reprobatch.plan import Plan
 from reprobatch.record import Output, Row, ShardWriter
 from reprobatch.store import shard_name
 
@@ -44,13 +46,9 @@ def made(folder: Path, tens: int = 7, shard: int = 9, of: Callable[[int], Output
         whole = whole.merge(compact)
         sums += f"{hashlib.sha256(data).hexdigest()}  {shard_name(number)}\n"
     (folder / "SHA256SUMS").write_text(sums)
-    manifest = {
-        "format": "reprobatch/1",
-        "job_digest": job.digest,
-        "model_digest": job.pipeline.model_digest,
-        "root": whole.root().hex(),
-        "files": hashlib.sha256(sums.encode()).hexdigest(),
-    }
+    plan = Plan(job.items.count, job.batch_size, job.shard_size)
+    head = {"root": whole.root().hex(), "files": hashlib.sha256(sums.encode()).hexdigest()}
+    manifest = {**describe(job, plan), **head}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     return folder
 

@@ -95,6 +95,22 @@ def test_a_look_up_takes_two_requests_and_reads_one_row_group(copied: str, proxy
     assert proxy.sent - bytes_before <= 2 * (digits / shard_name(2)).stat().st_size
 
 
+def test_workers_of_a_data_loader_read_a_bucket_where_they_are_spawned(copied: str, proxy: s3.Proxy) -> None:
+    from torch.utils.data import DataLoader
+
+    from reprobatch.torch_data import ShardSampler, TorchDataset
+
+    dataset = TorchDataset(copied)
+    sampler = ShardSampler(dataset, 16, workers=1)
+    before = len(proxy.requests)
+    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=1, multiprocessing_context="spawn")
+    assert sorted(int(index) for batch in loader for index in batch["index"]) == list(range(70))
+    asked = [path for method, path in proxy.requests[before:] if "shard-" in path and method == "GET"]
+    assert len(asked) == len(set(asked)) == 5  # small shards: footer and row group in one request
+    with pytest.raises(JobError, match="expected a process that was not forked"):
+        list(DataLoader(dataset, num_workers=1, multiprocessing_context="fork"))
+
+
 def test_a_shard_of_many_row_groups_is_looked_up_in_at_most_three_requests(
     proxy: s3.Proxy, monkeypatch: pytest.MonkeyPatch, digits: Path
 ) -> None:

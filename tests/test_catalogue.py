@@ -37,6 +37,9 @@ CLASSES = {
     "sdxl": "StableDiffusionXLPipeline",
     "flux": "FluxPipeline",
     "wan": "WanPipeline",
+    "pixart": "PixArtSigmaPipeline",
+    "dit": "DiTPipeline",
+    "stable-audio": "StableAudioPipeline",
 }
 OUTPUTS: dict[str, tuple[tuple[int, ...], str]] = {
     "digits": ((4, 8, 8), "float32"),
@@ -46,6 +49,9 @@ OUTPUTS: dict[str, tuple[tuple[int, ...], str]] = {
     "sdxl": ((4, 128, 128), "float16"),
     "flux": ((4096, 64), "bfloat16"),
     "wan": ((16, 21, 60, 104), "float32"),  # whatever the job's dtype: WanPipeline keeps latents in float32
+    "pixart": ((4, 128, 128), "float16"),
+    "dit": ((256, 256, 3), "float32"),
+    "stable-audio": ((2, 441000), "float32"),
 }
 COUNTS = {
     "digits": 1000,
@@ -55,8 +61,12 @@ COUNTS = {
     "sdxl": 1000,
     "flux": 1000,
     "wan": 20,
+    "pixart": 1000,
+    "dit": 1000,
+    "stable-audio": 100,
 }
 ON_CPU = ["pipeline.revision=", "workers.gpus=0", "shard_size=4", "batch_size=4"]
+FIELDS = {"dit": "images", "stable-audio": "audios"}  # of the pipeline's own output class
 GUIDE_SUM = 1491.1711
 TOLERANCE = 1e-2  # the guide: similar, not identical, on other hardware and versions
 
@@ -118,7 +128,7 @@ def test_every_call_argument_is_one_of_the_pipeline_class(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_columns_that_vary_within_a_batch_are_lists_for_the_pipeline(name: str) -> None:
     found = pinned(load(name))
-    assert found.batched == [c for c in found.columns if c == "prompt"]
+    assert found.batched == [c for c in found.columns if c in ("prompt", "class_labels")]
     assert items.splitting_columns(found) == []
 
 
@@ -126,7 +136,9 @@ def test_columns_that_vary_within_a_batch_are_lists_for_the_pipeline(name: str) 
 def test_the_output_and_the_scheduler_are_ones_that_the_class_has(name: str) -> None:
     job, cls = load(name), pipeline_class(name)
     parts = inspect.signature(cls.__init__).parameters
-    assert (job.output == "latent") == ("vae" in parts)
+    assert (job.output == "pixels") == ("vae" not in parts)
+    assert name in FIELDS or job.output in ("latent", "pixels")
+    assert job.output == FIELDS.get(name, job.output)
     if job.pipeline.scheduler is not None:
         assert "scheduler" in parts
         assert issubclass(getattr(diffusers, job.pipeline.scheduler.name), diffusers.SchedulerMixin)

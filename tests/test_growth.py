@@ -11,7 +11,8 @@ import pytest
 
 from conftest import DIGITS, ROOT, SMALL, data, reprobatch
 from making import make, resolved
-from reprobatch import manifest
+from reprobatch import croissant, manifest
+from reprobatch.card import dataset_card
 from reprobatch.claim import claim
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError, JobError
@@ -120,6 +121,8 @@ def test_growth_that_was_cut_off_begins_again(
     assert [item.index for item in _readable(begun)] == list(range(35))
     dataset = make(job, begun)
     assert (len(dataset), dataset.plan.starts) == (70, (0, 35))
+    assert (begun / "README.md").read_text() == dataset_card(job.job)
+    assert (begun / "croissant.json").read_text() == croissant.metadata(job.job)
     assert verify(dataset).verdict == "intact"
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from reprobatch import record
 from reprobatch.errors import DataError
-from reprobatch.pipeline import _outputs, to_tensor
+from reprobatch.outputs import by_slot, to_tensor
 from reprobatch.record import Output, Row, ShardWriter, rows_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -56,7 +56,7 @@ def test_checksum_covers_dtype_shape_and_bytes() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64", "uint8"])
 def test_every_dtype_comes_back_exactly(dtype: str) -> None:
     made = (torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1)) * 40).to(getattr(torch, dtype))
-    first, second = _outputs(made, 2)
+    first, second = by_slot(made, 2)
     assert (first.dtype, first.shape) == (dtype, (3, 4))
     assert torch.equal(to_tensor(first), made[0]) and torch.equal(to_tensor(second), made[1])
     assert np.array_equal(first.numpy(), made[0].float().numpy() if dtype == "bfloat16" else made[0].numpy())
@@ -64,9 +64,9 @@ def test_every_dtype_comes_back_exactly(dtype: str) -> None:
 
 def test_non_contiguous_and_list_outputs_keep_their_values() -> None:
     made = torch.arange(24.0).reshape(2, 3, 4).transpose(1, 2)
-    assert torch.equal(to_tensor(_outputs(made, 2)[1]), made[1])
+    assert torch.equal(to_tensor(by_slot(made, 2)[1]), made[1])
     arrays = [np.full((2, 2), value, np.float32) for value in (1, 2)]
-    assert np.array_equal(_outputs(arrays, 2)[1].numpy(), arrays[1])
+    assert np.array_equal(by_slot(arrays, 2)[1].numpy(), arrays[1])
 
 
 def test_bytes_that_fit_no_shape_are_refused() -> None:

@@ -20,7 +20,7 @@ from conftest import DIGITS, ROOT, SMALL, data, reprobatch
 def test_two_workers_give_the_bytes_of_one(digits: Path, tmp_path: Path) -> None:
     made = reprobatch("run", DIGITS, "--out", tmp_path / "two", "--workers", 2, "--json", *SMALL)
     assert data(tmp_path / "two") == data(digits)
-    for name in ("job.json", "manifest.json", "README.md", "SHA256SUMS"):
+    for name in ("job.json", "manifest.json", "README.md", "croissant.json", "SHA256SUMS"):
         assert (tmp_path / "two" / name).read_bytes() == (digits / name).read_bytes(), name
     assert json.loads(made.stdout)["root"] == json.loads((digits / "manifest.json").read_text())["root"]
 

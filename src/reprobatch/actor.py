@@ -14,6 +14,7 @@ from reprobatch.contract import Answer, Contract, Place, Samples, canary
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError, StorageError
 from reprobatch.job import ResolvedJob
+from reprobatch.parts import Hint
 from reprobatch.plan import Batch
 from reprobatch.store import Data, open_store, sha256_of, shard_name
 from reprobatch.worker import Worker
@@ -44,7 +45,7 @@ class Actor:
     def up(self) -> None:
         """Answers once the process runs."""
 
-    def load(self, job_json: str, model: str | None, first: list[Place], batch_seconds: float | None) -> dict[str, Any]:
+    def load(self, job_json: str, model: Hint, first: list[Place], batch_seconds: float | None) -> dict[str, Any]:
         self.worker = Worker(ResolvedJob.from_json(job_json), model, batch_seconds=batch_seconds)
         checksum = canary(self.worker.canary(first))
         self.made_in = checksum if self.worker.job.environments == "many" else None

@@ -33,7 +33,7 @@ _DENIED = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
 
 
 class BucketStore(Store):
-    """Objects below ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://account/container/prefix``."""
+    """Objects below ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://container/prefix``."""
 
     def __init__(self, url: str) -> None:
         self.address = url.rstrip("/")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from reprobatch import canonical, manifest
+from reprobatch import canonical, croissant, manifest
 from reprobatch import store as names
 from reprobatch.card import dataset_card
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError, JobError
+from reprobatch.inputs import told
 from reprobatch.job import ResolvedJob
 from reprobatch.segments import Segment, forbids_growth
 from reprobatch.store import Store, shard_name
@@ -27,15 +28,25 @@ def claim(store: Store, job: ResolvedJob, read: Read) -> int:
         there = Dataset(store.address)
         if there.job.digest == job.digest:
             store.create()
+            _put(store, {name: text for name, text in _papers(job).items() if not store.exists(name)})
             return 0
         _grow(there, job, read)
         return job.items.count - there.job.items.count
     if not store.is_free():
         raise JobError(f"expected --out to be a new or empty place or a dataset, found something else at '{store}'")
     store.create()
-    store.put_new(names.JOB, (job.canonical + "\n").encode())
-    store.put_new(names.CARD, dataset_card(job).encode())
+    _put(store, {names.JOB: job.canonical + "\n", **_papers(job)})
     return 0
+
+
+def _papers(job: ResolvedJob) -> dict[str, str]:
+    """What is written about a dataset, from its job alone, by name."""
+    return {names.CARD: dataset_card(job), croissant.FILE: croissant.metadata(job)}
+
+
+def _put(store: Store, texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        store.put_new(name, text.encode())
 
 
 def _grow(there: Dataset, job: ResolvedJob, read: Read) -> None:
@@ -63,8 +74,8 @@ def _grow(there: Dataset, job: ResolvedJob, read: Read) -> None:
     old = Segment(start, len(there), there.job.digest, root, there.job.as_dict()["items"])
     kept = {k: v for k, v in there.manifest.items() if k not in ("root", "files")}
     manifest.write(store, {**kept, "segments": [segment.as_dict() for segment in [*there.segments, old]]})
-    store.replace(names.JOB, (job.canonical + "\n").encode())
-    store.replace(names.CARD, dataset_card(job).encode())
+    for name, text in {**_papers(job), names.JOB: job.canonical + "\n"}.items():  # cut off, growth is begun again
+        store.replace(name, text.encode())
 
 
 def _begun(there: Dataset) -> str | None:
@@ -88,15 +99,15 @@ def _check_items(there: Dataset, job: ResolvedJob, read: Read) -> None:
                 first = rows[0]["index"]
                 for row, item in zip(rows, read(first, first + len(rows)), strict=True):
                     index = row.pop("index")
-                    if row != {name: item[name] for name in columns}:
+                    if row != {name: told(item[name]) for name in columns}:
                         raise _changed(shard, index, row, item)
 
 
 def _changed(shard: int, index: int, row: dict[str, Any], item: dict[str, Any]) -> JobError:
-    name = next((name for name in row if row[name] != item[name]), None)
+    name = next((name for name in row if row[name] != told(item[name])), None)
     if name is None:
         raise DataError(f"{shard_name(shard)}: item {index} has other columns than its job; see 'reprobatch verify'")
     return JobError(
         f"expected the items that are there to be the first of the longer job, found item {index} with {name} "
-        f"{canonical.shown(item[name])} here, {canonical.shown(row[name])} there; add items at the end only"
+        f"{canonical.shown(told(item[name]))} here, {canonical.shown(row[name])} there; add items at the end only"
     )

@@ -50,10 +50,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Contract:
-    """An answer a question, and where something required fails, the likely causes."""
+    """An answer a question, where something required fails the likely causes, and notes on how calls are made."""
 
     answers: dict[str, Answer]
     causes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Answer:
         return self.answers[name]
@@ -85,13 +86,14 @@ class Contract:
             name: {"holds": a.holds, "linf": a.linf, **({"why": a.why} if a.why else {})}
             for name, a in self.answers.items()
         }
-        return {**answers, **({"causes": self.causes} if self.causes else {})}
+        lists = {"causes": self.causes, "notes": self.notes}
+        return {**answers, **{name: said for name, said in lists.items() if said}}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Contract:
         """Read :meth:`as_dict` back."""
-        answers = {name: Answer(**value) for name, value in data.items() if name != "causes"}
-        return cls(answers, list(data.get("causes", [])))
+        answers = {name: Answer(**value) for name, value in data.items() if name not in ("causes", "notes")}
+        return cls(answers, list(data.get("causes", [])), list(data.get("notes", [])))
 
     def table(self) -> str:
         """For people: a line a question."""
@@ -103,7 +105,8 @@ class Contract:
             lines.append(f"{name:{width}}  {measured:<24}  {QUESTIONS[name]}".rstrip())
             if answer.why:  # of any length: a line of its own
                 lines.append(f"{'':{width}}  {answer.why}")
-        return "\n".join([*lines, *(f"likely cause: {cause}" for cause in self.causes)])
+        lines += [f"likely cause: {cause}" for cause in self.causes]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ LIBRARIES = (
     "safetensors",
     "reprobatch",
 )
-OPTIONAL = ("accelerate", "bitsandbytes", "flash-attn", "peft", "torchao", "torchsde", "triton", "xformers")
+OPTIONAL = ("accelerate", "bitsandbytes", "flash-attn", "peft", "pillow", "torchao", "torchsde", "triton", "xformers")
 STEERING = (
     "ATEN_CPU_CAPABILITY",
     "ONEDNN_MAX_CPU_ISA",

@@ -52,14 +52,16 @@ def export(dataset: Dataset, to: Path, decode: Callable[[Output], Any], on_item:
 
 
 def to_uint8(picture: np.ndarray) -> np.ndarray:
-    """Values in [0, 1] to 0 … 255, rounded as diffusers rounds them."""
+    """Values in [0, 1] to 0 … 255, rounded as diffusers rounds them; uint8 as it is."""
+    if picture.dtype == np.uint8:
+        return picture
     return np.asarray((picture * 255).round().clip(0, 255), np.uint8)
 
 
 def _safetensors(output: Output) -> bytes:
     from safetensors.torch import save as serialize
 
-    from reprobatch.pipeline import to_tensor
+    from reprobatch.outputs import to_tensor
 
     return bytes(serialize({"output": to_tensor(output)}))
 

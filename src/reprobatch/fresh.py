@@ -9,19 +9,22 @@ import subprocess
 import sys
 from typing import Any
 
-from reprobatch import determinism
+from reprobatch import determinism, inputs
 from reprobatch.contract import Place
 from reprobatch.errors import RunFailed
 from reprobatch.job import ResolvedJob
+from reprobatch.parts import Hint
 from reprobatch.record import Output
 
 
-def canary_outputs(job: ResolvedJob, model: str | None, first: list[Place]) -> list[Output]:
+def canary_outputs(job: ResolvedJob, model: Hint, first: list[Place]) -> list[Output]:
     """The outputs of a job's canary, made by a process of their own.
 
     ``model`` says where a folder model lies. Raises :class:`RunFailed` where that process fails.
     """
-    request = json.dumps({"job": job.canonical, "model": model, "first": first})
+    request = json.dumps(
+        {"job": job.canonical, "model": model, "first": [(index, inputs.to_json(item)) for index, item in first]}
+    )
     environment = {**os.environ, **determinism.variables(job.determinism, job.workers.threads)}
     done = subprocess.run(
         [sys.executable, "-m", "reprobatch.fresh"],
@@ -43,7 +46,7 @@ def _answer(request: dict[str, Any]) -> list[dict[str, Any]]:
     from reprobatch.worker import Worker
 
     worker = Worker(ResolvedJob.from_json(request["job"]), request["model"])
-    outputs = worker.canary([(index, item) for index, item in request["first"]])
+    outputs = worker.canary([(index, inputs.from_json(item)) for index, item in request["first"]])
     return [
         {"dtype": output.dtype, "shape": output.shape, "data": base64.b64encode(output.data).decode()}
         for output in outputs

@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from reprobatch import seeds
-from reprobatch.errors import JobError, suggestion
+from reprobatch.errors import JobError
+from reprobatch.inputs import KINDS, Inputs, told
+from reprobatch.itemchecks import check_columns, check_values, seed_column
 from reprobatch.job import (
     MAX_ITEMS,
-    RESERVED_ARGUMENTS,
-    RESERVED_COLUMNS,
     GridAxis,
     Items,
     ItemSource,
@@ -51,11 +50,12 @@ class ItemReader:
     """The items of a resolved job, read by index range.
 
     ``path`` is where the item file lies on this machine; its bytes must be those the job was
-    resolved with (:class:`JobError` otherwise).
+    resolved with (:class:`JobError` otherwise). ``root`` is where pictures lie that it names by their paths.
     """
 
-    def __init__(self, items: ResolvedItems, path: Path | None) -> None:
+    def __init__(self, items: ResolvedItems, path: Path | None, root: Path | None = None) -> None:
         self.items = items
+        self._inputs = Inputs(items.columns, root)
         self._table: Table | None = None
         if items.source is not None:
             if path is None:
@@ -102,6 +102,7 @@ class ItemReader:
             return [dict(setting) for _ in range(stop - start)]
         first = start // repeat
         rows = self._table.read(first, -(-stop // repeat)).to_pylist()
+        rows = [self._inputs.complete(first + at, row) for at, row in enumerate(rows)] if self._inputs.names else rows
         return [{**rows[i // repeat - first], **setting} for i in range(start, stop)]
 
     def _row_breaks(self, columns: list[str]) -> tuple[np.ndarray, bool]:
@@ -151,26 +152,29 @@ class _Grid:
         return np.unique(np.concatenate(found))
 
 
-def resolve(items: Items, path: Path | None) -> ResolvedItems:
+def resolve(items: Items, path: Path | None, root: Path | None = None) -> ResolvedItems:
     """Pin a job's items: rows, columns and types, number, and the file's SHA-256.
 
     Raises :class:`JobError` for files of unknown format, empty ones, columns whose names the dataset
-    needs itself, values that are missing or not finite, seeds out of range, and more than 2**32 items.
+    needs itself, values that are missing or not finite, seeds out of range, more than 2**32 items, and pictures
+    that cannot be read below ``root``.
     """
     table = None if path is None else _open(path)
     rows = items.count or 0 if table is None else table.rows
     columns = {} if table is None else dict(table.columns)
     columns |= _grid_columns(items.grid, columns)
-    _check_columns(items, columns)
+    check_columns(items, columns)
     count = rows * items.repeat * math.prod(len(values) for values in items.grid.values())
     if count > MAX_ITEMS:
         raise JobError(
             f"expected at most 2**32 = {MAX_ITEMS} items, found {count}: torch's CPU generator uses 32 bits of a "
             "seed, so further items would share their noise; make several jobs with different master seeds"
         )
-    batched = sorted({c for c in columns if is_batched_name(c)} | set(items.batched))
+    by_path = [name for name in items.images if columns[name] == "string"]
+    columns |= dict.fromkeys(items.images, "image")
+    batched = sorted({c for c, kind in columns.items() if _is_batched(c, kind)} | set(items.batched))
     if table is not None:
-        _check_values(table, batched, items.metadata)
+        check_values(table, columns, batched, items.metadata)
     return ResolvedItems(
         source=None if path is None or table is None else _source(path, table),
         count=count,
@@ -179,13 +183,14 @@ def resolve(items: Items, path: Path | None) -> ResolvedItems:
         columns=dict(sorted(columns.items())),  # the order that job.json will have
         batched=batched,
         metadata=sorted(set(items.metadata)),
+        pictures=_pictures(table, by_path, root) if table is not None and by_path else None,
     )
 
 
 def repeated_seeds(path: Path) -> list[tuple[int, int]]:
     """Pairs of rows whose ``seed`` column holds the same seed, at most ten."""
     table = _open(path)
-    return seeds.repeated(_seed_column(table)) if "seed" in table.columns else []
+    return seeds.repeated(seed_column(table)) if "seed" in table.columns else []
 
 
 def find(name: str, beside: Path) -> Path:
@@ -202,6 +207,11 @@ def find(name: str, beside: Path) -> Path:
 def is_batched_name(name: str) -> bool:
     """Whether diffusers pipelines take an argument of this name as a list with a value an item."""
     return bool(_BATCHED.fullmatch(name))
+
+
+def _is_batched(name: str, kind: str) -> bool:
+    """As :func:`is_batched_name`; also inputs, but for an IP-Adapter's picture, which is one for the whole batch."""
+    return is_batched_name(name) or (kind in KINDS and not name.startswith("ip_adapter_"))
 
 
 def splitting_columns(items: ResolvedItems) -> list[str]:
@@ -224,61 +234,15 @@ def _grid_columns(grid: dict[str, list[Any]], columns: dict[str, str]) -> dict[s
     }
 
 
-def _check_columns(items: Items, columns: dict[str, str]) -> None:
-    for name in columns:
-        if name in RESERVED_COLUMNS:
-            raise JobError(f"column '{name}' of the items: the dataset has a column of that name itself; rename it")
-        if name in items.metadata:
-            continue
-        if name in RESERVED_ARGUMENTS:
-            raise JobError(f"column '{name}' of the items cannot be a call argument: {RESERVED_ARGUMENTS[name]}")
-        if not name.isidentifier():
-            raise JobError(f"column '{name}' of the items cannot be a call argument; name it in items.metadata")
-    for key, names in (("metadata", items.metadata), ("batched", items.batched)):
-        for name in names:
-            if name not in columns:
-                hint = suggestion(name, columns) or f" (columns: {', '.join(columns) or 'none'})"
-                raise JobError(f"items.{key} names '{name}', which is no column of the items{hint}")
-            if name == "seed":
-                raise JobError(f"items.{key} names 'seed', but that column is what seeds an item; rename the column")
-
-
-def _check_values(table: Table, batched: list[str], metadata: list[str]) -> None:
-    needed = [c for c in table.columns if c in batched and c not in metadata]
-    numbers = [c for c, kind in table.columns.items() if kind == "double" and c not in metadata]
-    at = 0
-    for part in table.scan(list(table.columns)):  # all of them: a damaged file is said before anything runs
-        for name in needed:
-            if part[name].null_count:
-                row = at + _first(pc.is_null(part[name]))
-                raise JobError(f"column '{name}' of the items: row {row} (from 0) has no value; give every row one")
-        for name in numbers:
-            odd = pc.invert(pc.is_finite(part[name]))
-            if pc.any(odd).as_py():
-                row = _first(odd)
-                found = part[name][row]
-                raise JobError(
-                    f"column '{name}' of the items: expected finite numbers, found {found} in row {at + row}"
-                )
-        at += part.num_rows
-    if "seed" in table.columns:
-        seeds.validate(_seed_column(table))
-
-
-def _first(mask: pa.ChunkedArray) -> int:
-    return int(pc.index(mask, True).as_py())
-
-
-def _seed_column(table: Table) -> np.ndarray:
-    if table.columns["seed"] != "int64":
-        raise JobError(
-            f"column 'seed' of the items: expected whole numbers of at most 64 bits, found {table.columns['seed']}"
-        )
-    values = pa.chunked_array([chunk for part in table.scan(["seed"]) for chunk in part["seed"].chunks], pa.int64())
-    if values.null_count:
-        row = _first(pc.is_null(values))
-        raise JobError(f"column 'seed' of the items: row {row} (from 0) has no value; give every row one")
-    return np.asarray(values.to_numpy(), np.int64)
+def _pictures(table: Table, names: list[str], root: Path | None) -> str:
+    """One digest over all pictures that are named by paths: over each row's digests, a line each."""
+    inputs, hashed, at = Inputs(dict.fromkeys(names, "image"), root), hashlib.sha256(), 0
+    for part in table.scan(names):
+        for row in part.to_pylist():
+            made = inputs.complete(at, row)
+            hashed.update(" ".join(str(told(made[name])) for name in names).encode() + b"\n")
+            at += 1
+    return hashed.hexdigest()
 
 
 def _source(path: Path, table: Table) -> ItemSource:

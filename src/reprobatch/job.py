@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -24,13 +24,18 @@ from pydantic import (
 )
 
 from reprobatch import canonical, findings, jobfile
-from reprobatch.errors import JobError
+from reprobatch.errors import JobError, suggestion
+from reprobatch.inputs import KINDS
+from reprobatch.jobpipeline import Pipeline, ResolvedPipeline
 from reprobatch.settings import (
     ATTRIBUTE_NAME,
+    CLASS_NAME,
+    FIELD_NAME,
     SCHEDULER_NAME,
     Determinism,
+    Lean,
+    Memory,
     Operation,
-    Scheduler,
     Strict,
     Tolerance,
     Workers,
@@ -49,31 +54,19 @@ RESERVED_ARGUMENTS = {
 }
 _SEED = "seeds come from master_seed, or from a column 'seed' of the item file"
 RESERVED_COLUMNS = frozenset({"index", "batch", "slot", "dtype", "shape", "checksum", "latents", "pixels"})
+_COLUMNS = {"latent": "latents", "pixels": "pixels"}  # of the outputs that are no field of an output class
 
-Dtype = Literal["float32", "float16", "bfloat16"]
 _NAME = r"^[\w][\w.-]{0,99}$"
 _PATTERNS = {
     _NAME: "expected up to 100 letters, digits and, after the first, any of _ . -",
     SCHEDULER_NAME: "expected the name of a diffusers scheduler class, such as DDIMScheduler",
     ATTRIBUTE_NAME: "expected the name of an attribute, such as noise_sampler_seed",
+    CLASS_NAME: "expected the name of a class of diffusers or transformers",
+    FIELD_NAME: "expected latent, pixels or a field of the pipeline's output class, such as audios",
 }
 _SHORTHANDS = {"pipeline.scheduler": "name", "determinism": "profile"}
 
 _Model = TypeVar("_Model", bound=BaseModel)
-
-
-class Pipeline(Strict):
-    """Which pipeline: model reference, revision for hub ids, dtype, scheduler."""
-
-    model: str = Field(min_length=1)
-    revision: str | None = Field(default=None, min_length=1)
-    dtype: Dtype = "float32"
-    scheduler: Scheduler | None = None
-
-    @field_validator("scheduler", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
 
 class Items(Strict):
@@ -81,7 +74,9 @@ class Items(Strict):
 
     Every row is used ``repeat`` times in a row; a ``grid`` of call arguments multiplies that, its
     first key slowest. ``batched`` names further arguments that the pipeline takes as lists,
-    ``metadata`` names columns that are kept in the dataset but not given to the pipeline.
+    ``metadata`` names columns that are kept in the dataset but not given to the pipeline. ``images`` names
+    columns of pictures (their files' bytes, or paths below the folder ``image_root``), ``tensors`` columns of
+    nested lists of numbers, such as prompt embeddings.
     """
 
     prompts: str | None = Field(default=None, min_length=1)
@@ -90,6 +85,9 @@ class Items(Strict):
     grid: dict[str, list[JsonValue]] = {}
     batched: list[str] = []
     metadata: list[str] = []
+    images: list[str] = []
+    image_root: str | None = Field(default=None, min_length=1)
+    tensors: list[str] = []
 
     @model_validator(mode="after")
     def _one_source(self) -> Items:
@@ -101,13 +99,20 @@ class Items(Strict):
         return self
 
 
-class Common(Strict):
-    """What a job has before it is resolved and after, unchanged."""
+class Common(Lean):
+    """What a job has before it is resolved and after, unchanged.
+
+    ``output`` is ``latent``, ``pixels``, or a field of the pipeline's own output class, such as ``audios``;
+    ``noise`` names call arguments that are drawn from each slot's generator, standard normal, and their shapes.
+    """
+
+    added = frozenset({"noise"})
 
     name: str = Field(pattern=_NAME)
     master_seed: int = Field(ge=0)
     call: dict[str, JsonValue] = {}
-    output: Literal["latent", "pixels"] = "latent"
+    noise: dict[str, list[Annotated[int, Field(ge=1)]]] = {}
+    output: str = Field(default="latent", pattern=FIELD_NAME)
     batch_size: int = Field(ge=1, le=32767)
     shard_size: int = Field(ge=1)
     workers: Workers = Workers()
@@ -120,12 +125,27 @@ class Common(Strict):
     def _profile(cls, value: Any) -> Any:
         return {"profile": value} if isinstance(value, str) else value
 
-    @field_validator("call")
+    @field_validator("call", "noise")
     @classmethod
-    def _arguments(cls, call: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    def _arguments(cls, call: dict[str, Any]) -> dict[str, Any]:
         for name in call:
             _check_argument(name)
         return call
+
+    @field_validator("output")
+    @classmethod
+    def _own_column(cls, output: str) -> str:
+        if output in RESERVED_COLUMNS - {"pixels"} or output == "seed":
+            raise ValueError(f"expected latent, pixels or a field of the output class{suggestion(output, _COLUMNS)}")
+        return output
+
+    @model_validator(mode="after")
+    def _gpus_for_what_needs_them(self) -> Common:
+        memory = self.pipeline.memory if isinstance(self, Job | ResolvedJob) else Memory()
+        if (memory.offload or memory.device_map) and not self.workers.gpus:
+            wanted = "offload" if memory.offload else "device_map"
+            raise ValueError(f"pipeline.memory.{wanted} needs a GPU, found workers.gpus 0; give GPUs or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Common:
@@ -190,13 +210,6 @@ class ItemSource(Strict):
     rows: int
 
 
-class ResolvedPipeline(Pipeline):
-    """The pipeline, with its class and the digest of its weights."""
-
-    class_name: str
-    model_digest: str
-
-
 class GridAxis(Strict):
     """A call argument and the values it takes."""
 
@@ -204,12 +217,16 @@ class GridAxis(Strict):
     values: list[JsonValue] = Field(min_length=1)
 
 
-class ResolvedItems(Strict):
+class ResolvedItems(Lean):
     """The items, with their number, columns (name to type) and which of them vary within a batch.
+
+    ``pictures`` is a digest over all pictures that lie in files of their own, in the item file's order.
 
     The grid is a list, slowest axis first: its order says which item is which, and canonical JSON
     keeps the order of lists only.
     """
+
+    added = frozenset({"pictures"})
 
     source: ItemSource | None
     count: int = Field(ge=1, le=MAX_ITEMS)
@@ -218,6 +235,12 @@ class ResolvedItems(Strict):
     columns: dict[str, str]
     batched: list[str]
     metadata: list[str]
+    pictures: str | None = None
+
+    @property
+    def inputs(self) -> list[str]:
+        """Columns of which a row holds the digest only."""
+        return [name for name, kind in self.columns.items() if kind in KINDS]
 
 
 class ResolvedJob(Common):
@@ -254,7 +277,7 @@ class ResolvedJob(Common):
     @property
     def column(self) -> str:
         """Name of the dataset column that holds the output's bytes."""
-        return {"latent": "latents", "pixels": "pixels"}[self.output]
+        return _COLUMNS.get(self.output, self.output)
 
     @property
     def device(self) -> str:

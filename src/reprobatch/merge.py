@@ -10,8 +10,8 @@ from reprobatch import canonical, environment, manifest
 from reprobatch.claim import claim
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError, EnvironmentDiffers, JobError, RunFailed
+from reprobatch.shardcheck import check_shard
 from reprobatch.store import open_store, shard_name
-from reprobatch.verification import check_shard
 
 
 def merge(parts: Sequence[Dataset], out: Path | str, on_items: Callable[[int], None] = lambda items: None) -> str:
@@ -34,7 +34,7 @@ def merge(parts: Sequence[Dataset], out: Path | str, on_items: Callable[[int], N
     manifest.write(store, {**entries, **manifest.describe(first.job, first.plan)})
     for part in parts:
         for shard in sorted(part.store.shards()):
-            _, _, problems = check_shard(part, shard, None)
+            problems = check_shard(part, shard, None).problems
             if problems:
                 raise DataError(f"{part.store}: {problems[0]}; see 'reprobatch verify'")
             store.put_new(shard_name(shard), part.store.get(shard_name(shard)))

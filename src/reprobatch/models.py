@@ -10,17 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from reprobatch import canonical
 from reprobatch.errors import DataError, JobError, suggestion
 
 INDEX = "model_index.json"
 SUFFIXES = (".json", ".safetensors", ".txt", ".model")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_LICENCE = re.compile(r"^license: ([\w.-]+)$", re.MULTILINE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -74,6 +77,18 @@ def read_index(folder: Path) -> dict[str, Any]:
     return dict(index)
 
 
+def licence(reference: str) -> str | None:
+    """What the card of a built-in model states as its licence, in the hub's spelling; ``None`` for others.
+
+    Others' cards are not part of a model's digest, so a licence read there would not follow from the job.
+    """
+    name = reference.removeprefix("builtin:")
+    if name == reference or name not in builtin_names():
+        return None
+    stated = _LICENCE.search((_builtin_root() / name / "README.md").read_text(encoding="utf-8"))
+    return stated[1] if stated else None
+
+
 def resolve(reference: str, revision: str | None = None) -> Model:
     """Find the model of a job on this machine, downloading it where it is a hub id.
 
@@ -86,7 +101,7 @@ def resolve(reference: str, revision: str | None = None) -> Model:
     folder = Path(reference).expanduser()
     if folder.is_dir():
         return _folder(folder, revision)
-    if _HUB_ID.fullmatch(reference) and not reference.startswith("."):
+    if is_hub_id(reference):
         return _hub(reference, revision)
     raise JobError(
         f"expected pipeline.model to be builtin:NAME, an existing folder or a hub id (owner/name), "
@@ -94,12 +109,22 @@ def resolve(reference: str, revision: str | None = None) -> Model:
     )
 
 
-def locate(reference: str, revision: str | None, digest: str, hint: str | None = None) -> Model:
+def combined(model: str, parts: Mapping[str, str]) -> str:
+    """The model digest of a pipeline with parts: over the model's own and theirs, each under its name.
+
+    Without parts it is the model's own.
+    """
+    return canonical.digest({"model": model, **parts}) if parts else model
+
+
+def locate(
+    reference: str, revision: str | None, digest: str, hint: str | None = None, parts: Mapping[str, str] | None = None
+) -> Model:
     """The model of a *resolved* job: found by reference, or at ``hint``, and proven by its digest.
 
     A folder is recorded by its name alone, because a path belongs to one machine; ``hint`` says
-    where it lies here. Raises :class:`JobError` where it cannot be found and :class:`DataError` where
-    something else is there.
+    where it lies here. ``parts`` has the digests of what ``digest`` covers besides the model. Raises
+    :class:`JobError` where it cannot be found and :class:`DataError` where something else is there.
     """
     if reference.startswith("folder:"):
         if hint is None or not Path(hint).is_dir():
@@ -110,12 +135,36 @@ def locate(reference: str, revision: str | None, digest: str, hint: str | None =
         model = _folder(Path(hint), None)
     else:
         model = resolve(hint or reference, None if hint else revision)
-    if model.digest != digest:
+    found = combined(model.digest, parts or {})
+    if found != digest:
         raise DataError(
-            f"model {reference}: expected digest {digest}, found {model.digest}; "
+            f"model {reference}: expected digest {digest}, found {found}; "
             "the weights or configuration changed under this name, use those the job was made with"
         )
     return model
+
+
+def is_hub_id(reference: str) -> bool:
+    """Whether a reference has the form of a hub id, ``owner/name``."""
+    return bool(_HUB_ID.fullmatch(reference)) and not reference.startswith(".")
+
+
+def commit_of(reference: str, revision: str | None) -> str:
+    """The commit that a hub id's revision stands for."""
+    if revision is None:
+        raise JobError(f"hub id '{reference}' needs a revision: a commit, or a branch such as 'main'")
+    return revision if _COMMIT.fullmatch(revision) else _commit(reference, revision)
+
+
+def download_part(reference: str, commit: str, file: str | None) -> Path:
+    """A hub repository at a commit as a local folder: one of its files, or its safetensors and configurations."""
+    from huggingface_hub import snapshot_download
+
+    patterns = [file, f"{file}/*"] if file else [f"*{suffix}" for suffix in SUFFIXES]
+    try:
+        return Path(snapshot_download(reference, revision=commit, allow_patterns=patterns))
+    except Exception as error:  # the hub client raises its own, httpx's and OSError alike
+        raise JobError(f"could not download '{reference}' at {commit[:12]} ({type(error).__name__}): {error}") from None
 
 
 def _builtin_root() -> Path:
@@ -152,7 +201,7 @@ def _hub(reference: str, revision: str | None) -> Model:
             "(it is resolved to its commit and stored); a folder of that name was not found either"
         )
     commit = revision if _COMMIT.fullmatch(revision) else _commit(reference, revision)
-    from reprobatch.pipeline import download
+    from reprobatch.loading import download
 
     folder = download(reference, commit)
     read_index(folder)

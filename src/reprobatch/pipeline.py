@@ -8,13 +8,11 @@ one, all in silence.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,13 +21,30 @@ from reprobatch import randomness
 from reprobatch.contract import SHORT
 from reprobatch.errors import JobError, suggestion
 from reprobatch.export import to_uint8
+from reprobatch.inputs import KINDS
 from reprobatch.items import is_batched_name
 from reprobatch.job import ResolvedJob
-from reprobatch.models import read_index
-from reprobatch.record import ITEM_SIZE, Output
+from reprobatch.loading import load
+from reprobatch.media import as_argument
+from reprobatch.outputs import OtherCount, by_slot, chosen, to_tensor
+from reprobatch.record import Output
+
+__all__ = ["Pipeline", "to_tensor"]
 
 _DECODERS = ("vae", "vqvae", "vqgan", "movq")
-_TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# what pipelines raise that cannot take what they were given
+_REFUSALS = (
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    RuntimeError,
+    AssertionError,
+    NotImplementedError,
+    OtherCount,
+)
+Form = Literal["lists", "one generator", "single values"]
+_FORMS: tuple[Form, ...] = ("lists", "one generator", "single values")
 
 
 class Pipeline:
@@ -38,12 +53,13 @@ class Pipeline:
     Raises :class:`JobError` where the job's scheduler, arguments or output do not fit the class.
     """
 
-    def __init__(self, job: ResolvedJob, folder: Path) -> None:
-        _quiet()
+    def __init__(self, job: ResolvedJob, folder: Path, parts: Mapping[str, Path] | None = None) -> None:
         self.job = job
-        self.pipe = _load(job, folder)
+        self.pipe = load(job, folder, parts or {})
         self._parameters = inspect.signature(type(self.pipe).__call__).parameters
         self._can_be_short: bool | None = None
+        self._form: Form | None = None
+        self.notes: list[str] = []  # on how the pipeline has to be called, and why
         self._check()
 
     def generate(self, arguments: Sequence[dict[str, Any]], seeds: Sequence[int]) -> list[Output]:
@@ -82,14 +98,81 @@ class Pipeline:
     def _call(
         self, arguments: Sequence[dict[str, Any]], seeds: Sequence[int], *, short: bool
     ) -> tuple[list[Output], list[torch.Generator]]:
+        """A call in the form that this pipeline takes, which the first call finds.
+
+        Lists of arguments and generators first; for a batch of one then a bare generator and bare values, which
+        some pipelines insist on. Raises :class:`JobError` for one that takes a batch of one only.
+        """
+        call = self.keywords(arguments, short=short)
+        if self._form is not None:
+            return self._made(call, seeds, self._form if len(seeds) == 1 else "lists")
+        refused: Exception | None = None
+        for form in _FORMS if len(seeds) == 1 else _FORMS[:1]:
+            try:
+                made = self._made(call, seeds, form)
+            except torch.OutOfMemoryError:
+                raise
+            except _REFUSALS as error:
+                refused = refused or error
+            else:
+                self._form = form
+                if refused is not None:
+                    self.notes.append(f"called with {form} instead of lists, which it refuses ({_line(refused)})")
+                return made
+        assert refused is not None
+        one_by_one = (self._takes_one([a], [s], short=short) for a, s in zip(arguments, seeds, strict=True))
+        if len(seeds) > 1 and all(one_by_one):  # not for the sake of one item that fails by itself
+            raise JobError(
+                f"{type(self.pipe).__name__} refuses a batch of {len(seeds)} ({_line(refused)}) and takes one item a "
+                "call; set batch_size: 1"
+            )
+        raise refused
+
+    def _takes_one(self, arguments: Sequence[dict[str, Any]], seeds: Sequence[int], *, short: bool) -> bool:
+        for form in _FORMS:
+            try:
+                self._made(self.keywords(arguments, short=short), seeds, form)
+            except _REFUSALS:
+                continue
+            return True
+        return False
+
+    def _made(
+        self, call: dict[str, Any], seeds: Sequence[int], form: Form
+    ) -> tuple[list[Output], list[torch.Generator]]:
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         scheduler = self.job.pipeline.scheduler
         if scheduler is not None and scheduler.seeded:
             setattr(self.pipe.scheduler, scheduler.seeded, list(seeds))
+        call = call | self._noise(generators)
+        if "generator" in self._parameters:
+            call["generator"] = generators if form == "lists" else generators[0]
+        if form == "single values":
+            call = {
+                name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in call.items()
+            }
         seeding = randomness.seeded(seeds[0]) if self.job.determinism.global_seed == "batch" else nullcontext()
         with torch.no_grad(), seeding:
-            result = self.pipe(**self.keywords(arguments, short=short), generator=generators)
-        return _outputs(result[0], len(seeds)), generators
+            result = self.pipe(**call)
+        return by_slot(chosen(result, self.job.output, type(self.pipe).__name__), len(seeds)), generators
+
+    def _inputs(self, name: str, values: list[Any]) -> dict[str, Any]:
+        """An argument of pictures (a list) or tensors (stacked, numbers that are not whole in the job's dtype)."""
+        items = self.job.items
+        shared = name not in items.batched
+        if shared and values[0] is None:
+            return {}
+        given: list[Any] = [as_argument(value, self._dtype, self.job.device) for value in _complete(name, values)]
+        if shared:
+            return {name: [given[0]]}  # an IP-Adapter's: a list with a picture an adapter
+        return {name: given if items.columns[name] == "image" else torch.stack(given)}
+
+    def _noise(self, generators: Sequence[torch.Generator]) -> dict[str, torch.Tensor]:
+        """The arguments that the job has drawn as noise: standard normal, each slot's from its own generator."""
+        return {
+            name: torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.job.device, self._dtype)
+            for name, shape in sorted(self.job.noise.items())
+        }
 
     def keywords(self, arguments: Sequence[dict[str, Any]], *, short: bool = False) -> dict[str, Any]:
         """The call's keyword arguments for a batch, without the generators."""
@@ -102,17 +185,24 @@ class Pipeline:
             if name in items.metadata or name == "seed":
                 continue
             values = [slot[name] for slot in arguments]
-            if name in items.batched:
+            if items.columns[name] in KINDS:
+                call |= self._inputs(name, values)
+            elif name in items.batched:
                 call[name] = _complete(name, values)
             elif values[0] is not None:
                 call[name] = values[0]
         if "batch_size" in self._parameters:
             call["batch_size"] = size
         if "output_type" in self._parameters:
-            call["output_type"] = {"latent": "latent", "pixels": "np"}[self.job.output]
+            call["output_type"] = "latent" if self.job.output == "latent" else "np"
         if short:  # UnCLIP and others count the steps of each of their loops
             call |= {name: SHORT for name in self._parameters if name.endswith("num_inference_steps")}
         return call
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.job.pipeline.dtype)
+        return dtype
 
     def decode(self, output: Output) -> np.ndarray:
         """A latent through the pipeline's VAE: uint8 (height, width, 3), as diffusers makes pictures.
@@ -120,7 +210,7 @@ class Pipeline:
         Pixels are scaled to uint8. Raises :class:`JobError` for latents of another layout than
         (channels, height, width).
         """
-        if self.job.output == "pixels":
+        if self.job.output != "latent":
             return to_uint8(output.numpy())
         vae = getattr(self.pipe, "vae", None)
         channels = getattr(getattr(vae, "config", None), "latent_channels", None)
@@ -129,7 +219,7 @@ class Pipeline:
                 f"expected latents of shape ({channels}, height, width) to decode, found {list(output.shape)}; "
                 "decoding is known for Stable Diffusion's layout only, use .npy or .safetensors"
             )
-        latents = to_tensor(output)[None].to(vae.device, vae.dtype)
+        latents = to_tensor(output)[None].to(self.pipe._execution_device, vae.dtype)  # vae.device may be the host
         scaled = latents / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0.0)
         with torch.no_grad():
             picture = vae.decode(scaled, return_dict=False)[0]
@@ -138,9 +228,9 @@ class Pipeline:
     def _check(self) -> None:
         name, known = type(self.pipe).__name__, list(self._parameters)
         items = self.job.items
-        if "generator" not in known:
+        if "generator" not in known and not self.job.noise:
             raise JobError(f"{name} takes no generator, so its noise cannot be seeded; it cannot be run")
-        used = [*self.job.call, *(c for c in items.columns if c not in items.metadata and c != "seed")]
+        used = [*self.job.call, *self.job.noise, *(c for c in items.columns if c not in items.metadata and c != "seed")]
         for argument in used:
             if argument not in known:
                 raise JobError(
@@ -155,115 +245,11 @@ class Pipeline:
             raise JobError(f"{name} needs '{needed[0]}'; give it in call or as a column of the items")
 
 
-def download(reference: str, commit: str) -> Path:
-    """A hub model at a commit, as a local folder: weights as safetensors only, no code."""
-    from diffusers import DiffusionPipeline
-
-    try:
-        return Path(DiffusionPipeline.download(reference, revision=commit, use_safetensors=True))
-    except Exception as error:  # hub, network and diffusers errors have no common base
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise JobError(f"could not download '{reference}' at {commit[:12]} as safetensors: {reason}") from None
-
-
-def to_tensor(output: Output) -> torch.Tensor:
-    """An output as a tensor of its own dtype and shape; owns its memory."""
-    dtype = getattr(torch, output.dtype)
-    return torch.frombuffer(bytearray(output.data), dtype=dtype).reshape(output.shape)
-
-
-def _quiet() -> None:
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    for library in (diffusers.utils.logging, transformers.utils.logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-
-
-def _load(job: ResolvedJob, folder: Path) -> Any:
-    import diffusers
-
-    found = read_index(folder)["_class_name"]
-    cls = getattr(diffusers, found, None)
-    if cls is None:
-        raise JobError(f"the model's pipeline class '{found}' is not in diffusers {diffusers.__version__}")
-    _register_retired(folder)
-    try:
-        pipe = cls.from_pretrained(
-            str(folder),
-            dtype=_TORCH_DTYPES[job.pipeline.dtype],
-            use_safetensors=True,
-            local_files_only=True,
-        )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise JobError(f"could not load {found} from the model folder: {reason}") from None
-    if job.pipeline.scheduler is not None:
-        pipe.scheduler = _scheduler(job, pipe)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe.to(job.device)
-
-
-def _register_retired(folder: Path) -> None:
-    """Make modules findable that diffusers itself has moved to ``deprecated``.
-
-    An index such as UnCLIP's names its pipeline's module as the library of a component, and
-    ``from_pretrained`` of 0.42 looks for it among ``diffusers.pipelines`` alone. Nothing but diffusers'
-    own modules is put there, and never in the place of another.
-    """
-    import diffusers.pipelines as pipelines
-
-    for entry in read_index(folder).values():
-        library = entry[0] if isinstance(entry, list) and entry else None
-        if not isinstance(library, str) or not library.isidentifier() or hasattr(pipelines, library):
-            continue
-        home = f"diffusers.pipelines.deprecated.{library}"
-        if importlib.util.find_spec(home) is not None:
-            setattr(pipelines, library, importlib.import_module(home))
-
-
-def _scheduler(job: ResolvedJob, pipe: Any) -> Any:
-    import diffusers
-
-    wanted = job.pipeline.scheduler
-    assert wanted is not None
-    if getattr(pipe, "scheduler", None) is None:
-        raise JobError(f"{type(pipe).__name__} has no 'scheduler' to replace; leave pipeline.scheduler out")
-    cls = getattr(diffusers, wanted.name, None)
-    if cls is None:
-        known = [n for n in dir(diffusers) if n.endswith("Scheduler")]
-        raise JobError(f"diffusers has no scheduler '{wanted.name}'{suggestion(wanted.name, known)}")
-    try:
-        scheduler = cls.from_config(pipe.scheduler.config, **wanted.config)
-    except (ImportError, ValueError, TypeError) as error:
-        raise JobError(f"{wanted.name} cannot be made from the model's scheduler: {error}") from None
-    if wanted.seeded and not hasattr(scheduler, wanted.seeded):
-        known = list(vars(scheduler))
-        raise JobError(f"{wanted.name} has no attribute '{wanted.seeded}' to seed{suggestion(wanted.seeded, known)}")
-    return scheduler
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
 def _complete(name: str, values: list[Any]) -> list[Any]:
     if None in values:
         raise JobError(f"column '{name}': slot {values.index(None)} has no value; give every item one")
     return values
-
-
-def _outputs(value: Any, size: int) -> list[Output]:
-    if isinstance(value, list | tuple):
-        value = torch.stack(list(value)) if torch.is_tensor(value[0]) else np.stack(value)
-    if torch.is_tensor(value):
-        dtype = str(value.dtype).removeprefix("torch.")
-        slots = [_tensor_bytes(slot) for slot in value.detach().cpu()]
-    else:
-        dtype = str(value.dtype)
-        slots = [slot.astype(slot.dtype.newbyteorder("<"), copy=False).tobytes() for slot in value]
-    if len(slots) != size or dtype not in ITEM_SIZE:
-        raise JobError(f"expected {size} outputs of a known dtype, found {len(slots)} of {dtype}")
-    return [Output(dtype, tuple(value.shape[1:]), data) for data in slots]
-
-
-def _tensor_bytes(slot: torch.Tensor) -> bytes:
-    # numpy lacks bfloat16, so every dtype goes as bytes; a scalar has no last dimension to view
-    return slot.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()

@@ -26,6 +26,7 @@ from reprobatch.errors import BatchHung, DataError, EnvironmentDiffers, JobError
 from reprobatch.gate import Event, Gate, Task
 from reprobatch.interrupt import interruptible
 from reprobatch.job import ResolvedJob
+from reprobatch.parts import Hint
 from reprobatch.plan import Plan
 from reprobatch.schedule import Schedule
 from reprobatch.settings import Operation
@@ -67,7 +68,7 @@ class Pool:
     def __init__(
         self,
         job: ResolvedJob,
-        model: str | None,
+        model: Hint,
         out: str,
         samples: Samples,
         admission: Admission,

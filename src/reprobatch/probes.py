@@ -8,6 +8,7 @@ does not fail all the others.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -70,8 +71,8 @@ class _Probe:
             "thread_free": self._threads(base),
         }
         assert answers.keys() == QUESTIONS.keys() and not randomness.changed(before)
-        contract = Contract(answers)
-        return Contract(answers, self._causes(contract, again)) if contract.broken else contract
+        contract = Contract(answers, notes=list(self._pipeline.notes))
+        return replace(contract, causes=self._causes(contract, again)) if contract.broken else contract
 
     def _run(self, slots: Sequence[Seeded]) -> _Made:
         outputs, generators = self._pipeline.call([item for _, item in slots], [seed for seed, _ in slots], short=True)

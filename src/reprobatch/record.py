@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from reprobatch import merkle
 from reprobatch.errors import DataError
+from reprobatch.inputs import told
 from reprobatch.items import TYPES
 
 FORMAT = "reprobatch-shard/1"
@@ -189,7 +190,7 @@ class ShardWriter:
             "checksum": checksums,
         }
         arrays = [
-            pa.array(columns[f.name] if f.name in columns else [row.item[f.name] for row in rows], f.type)
+            pa.array(columns[f.name] if f.name in columns else [told(row.item[f.name]) for row in rows], f.type)
             for f in self._schema
         ]
         table = pa.Table.from_arrays(arrays, schema=self._schema)

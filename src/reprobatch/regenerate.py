@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
-from reprobatch import environment
+from reprobatch import environment, parts
 from reprobatch import store as names
 from reprobatch.contract import Contract, canary
 from reprobatch.dataset import Dataset
-from reprobatch.errors import DataError
+from reprobatch.errors import DataError, JobError
+from reprobatch.inputs import prove
+from reprobatch.items import ItemReader
 from reprobatch.record import Output, Row
 from reprobatch.verdict import Comparison, compare
 from reprobatch.worker import Worker
@@ -53,14 +57,15 @@ class Agreement:
 class Regenerator:
     """Makes items of one dataset again; loads the pipeline once, needs no Ray.
 
-    ``model`` says where a folder model lies on this machine, if it has moved. Fixes the
-    deterministic settings of this process. Raises :class:`DataError` where the model is not the one
-    that was used.
+    ``model`` says where a folder model lies on this machine, if it has moved, and ``places`` where parts of the
+    pipeline and the items' inputs do, by name (``adapters.0``, ``items``, ``images`` …). Fixes the deterministic
+    settings of this process. Raises :class:`DataError` where the model or a part is not the one that was used.
     """
 
-    def __init__(self, dataset: Dataset, model: str | None = None) -> None:
+    def __init__(self, dataset: Dataset, model: str | None = None, places: Mapping[str, str] | None = None) -> None:
         self.dataset = dataset
-        self.worker = Worker(dataset.job, model or _remembered(dataset))
+        self._places = {**parts.places(_remembered(dataset)), **({"model": model} if model else {}), **(places or {})}
+        self.worker = Worker(dataset.job, self._places or None)
 
     def agreement(self, index: int | None = None) -> Agreement:
         """Run the canary: whether to expect the recorded bits here, before anything is made again.
@@ -75,7 +80,7 @@ class Regenerator:
         here = self.worker.environment()
         if not recorded:
             return Agreement(None, None, None, environment.explain(here, self.dataset.manifest.get("environment", {})))
-        found = canary(self.worker.canary([(row.index, {**row.item, "seed": row.seed}) for row in first]))
+        found = canary(self.worker.canary([(row.index, {**self._item(row), "seed": row.seed}) for row in first]))
         expected = found if found in recorded else next(iter(recorded))
         broken = self._contract.broken if self._contract else []
         insisted = [f"it was made although the contract does not hold ({', '.join(broken)})"] if broken else []
@@ -108,8 +113,26 @@ class Regenerator:
         """Replay a whole batch: all its items at the price of one."""
         if [row.slot for row in rows] != list(range(len(rows))):
             raise DataError(f"batch of item {rows[0].index}: expected slots 0 … {len(rows) - 1} in order, found others")
-        outputs = self.worker.batch([row.item for row in rows], [row.seed for row in rows])
+        outputs = self.worker.batch([self._item(row) for row in rows], [row.seed for row in rows])
         return [_result(row, "replay", output) for row, output in zip(rows, outputs, strict=True)]
+
+    def _item(self, row: Row) -> dict[str, Any]:
+        """A row's columns; pictures and tensors, of which it has the digests, are read again and proven by them."""
+        names = self.dataset.job.items.inputs
+        if not names:
+            return row.item
+        return prove(row.index, row.item, self._reader.read(row.index, row.index + 1)[0], names)
+
+    @cached_property
+    def _reader(self) -> ItemReader:
+        at = {name: Path(self._places[name]) for name in ("items", "images") if name in self._places}
+        for name, path in at.items():
+            if not path.exists():
+                raise JobError(f"the items' inputs are read again: no {name} at '{path}'; give --place {name}=PATH")
+        source = self.dataset.job.items.source
+        if source is not None and "items" not in at:
+            raise JobError(f"the items' inputs are read again from '{source.name}'; give it with --place items=PATH")
+        return ItemReader(self.dataset.job.items, at.get("items"), at.get("images"))
 
     def _may_stand_alone(self) -> bool:
         contract = self._contract
@@ -123,7 +146,7 @@ class Regenerator:
 
     def _alone(self, row: Row) -> Regenerated:
         size = self.dataset.job.batch_size
-        outputs = self.worker.batch([row.item] * size, [row.seed] * size)
+        outputs = self.worker.batch([self._item(row)] * size, [row.seed] * size)
         return _result(row, "alone", outputs[row.slot])
 
 
@@ -136,8 +159,9 @@ def _result(row: Row, method: Literal["replay", "alone"], output: Output) -> Reg
     return Regenerated(row.index, row.seed, method, output, compare(row.output, output))
 
 
-def _remembered(dataset: Dataset) -> str | None:
+def _remembered(dataset: Dataset) -> parts.Hint:
     try:
-        return str(json.loads(dataset.store.get(f"{names.LOG}/places.json"))["model"])
+        found = json.loads(dataset.store.get(f"{names.LOG}/places.json"))["model"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return {str(name): str(path) for name, path in found.items()} if isinstance(found, dict) else str(found)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reprobatch import items, models
+from reprobatch import items, models, parts
 from reprobatch.errors import JobError
 from reprobatch.estimate import Argument, output_bytes, shard_size_for
 from reprobatch.items import ItemReader
-from reprobatch.job import Common, Job, ResolvedItems, ResolvedJob, ResolvedPipeline
+from reprobatch.job import Common, Job, ResolvedItems, ResolvedJob
+from reprobatch.jobpipeline import Pipeline, ResolvedPipeline
 from reprobatch.models import Model
+from reprobatch.parts import Adapter, Hint, Part, ResolvedAdapter, ResolvedComponent, Source
 from reprobatch.plan import Plan
 from reprobatch.settings import Operation
 
@@ -27,20 +29,27 @@ class Resolved:
     plan: Plan
     item_file: Path | None
     operation: Operation
+    places: dict[str, str] = field(default_factory=dict)  # of parts and inputs, by name
 
     @property
-    def model_hint(self) -> str | None:
-        """The path of a folder model; built-in and hub models are found by name everywhere."""
-        return str(self.model.folder) if self.model.reference.startswith("folder:") else None
+    def model_hint(self) -> Hint:
+        """The path of a folder model; built-in and hub models are found by name everywhere.
+
+        With parts or inputs from beside it, the paths of all of them by name.
+        """
+        model = {"model": str(self.model.folder)} if self.model.reference.startswith("folder:") else {}
+        return {**model, **self.places} if self.places else model.get("model")
 
 
 def resolve(job: Job, job_file: Path) -> Resolved:
     """Pin a job. Raises :class:`JobError` where a model or item file is not there or does not fit."""
     path = items.find(job.items.prompts, job_file.parent) if job.items.prompts else None
-    pinned = items.resolve(job.items, path)
+    root = _folder(job.items.image_root, job_file.parent) if job.items.image_root else None
+    pinned = items.resolve(job.items, path, root)
     _check_call(job, pinned)
     model = models.resolve(_from_job(job.pipeline.model, job_file.parent), job.pipeline.revision)
-    spec, reader = job.pipeline, ItemReader(pinned, path)
+    spec, reader = job.pipeline, ItemReader(pinned, path, root)
+    found = _parts(spec, job_file.parent)
     common = {name: getattr(job, name) for name in Common.model_fields}
     if job.shard_bytes is not None:
         each = output_bytes(job.output, spec.dtype, largest_argument(job.call, reader), model.folder)
@@ -53,12 +62,20 @@ def resolve(job: Job, job_file: Path) -> Resolved:
             revision=model.revision,
             dtype=spec.dtype,
             scheduler=spec.scheduler,
-            class_name=models.read_index(model.folder)["_class_name"],
-            model_digest=model.digest,
+            dtypes=spec.dtypes,
+            memory=spec.memory,
+            quantization=spec.quantization,
+            class_name=spec.class_name or models.read_index(model.folder)["_class_name"],
+            model_digest=models.combined(model.digest, {name: part.digest for name, part in found.items()}),
+            components={name: _pinned(found[f"components.{name}"], part) for name, part in spec.components.items()},
+            adapters=[_worn(found[f"adapters.{number}"], part) for number, part in enumerate(spec.adapters)],
         ),
     )
     plan = Plan(pinned.count, job.batch_size, resolved.shard_size, reader.breaks())
-    return Resolved(resolved, model, reader, plan, path, job.operation)
+    places = {name: str(part.path) for name, part in found.items() if part.revision is None}
+    if pinned.inputs:  # which whoever makes an item again has to read again
+        places |= {name: str(at.resolve()) for name, at in (("items", path), ("images", root)) if at is not None}
+    return Resolved(resolved, model, reader, plan, path, job.operation, places)
 
 
 def largest_argument(call: Mapping[str, Any], reader: ItemReader) -> Argument:
@@ -88,7 +105,36 @@ def _from_job(reference: str, beside: Path) -> str:
     return str(beside / reference)
 
 
+def _folder(name: str, beside: Path) -> Path:
+    for folder in (Path(name).expanduser(), beside / name):
+        if folder.is_dir():
+            return folder
+    raise JobError(f"items.image_root: no folder '{name}' in the working directory or beside the job file")
+
+
+def _parts(spec: Pipeline, beside: Path) -> dict[str, Part]:
+    """The parts of a pipeline on this machine, by name."""
+    sources: dict[str, Source] = {f"components.{name}": part for name, part in spec.components.items()}
+    sources |= {f"adapters.{number}": part for number, part in enumerate(spec.adapters)}
+    return {name: parts.resolve(name, source, beside) for name, source in sources.items()}
+
+
+def _pinned(part: Part, source: Source) -> ResolvedComponent:
+    file = source.file if part.revision is not None else None
+    return ResolvedComponent(reference=part.reference, revision=part.revision, file=file, digest=part.digest)
+
+
+def _worn(part: Part, adapter: Adapter) -> ResolvedAdapter:
+    kept = {name: getattr(adapter, name) for name in ("kind", "name", "scale", "token")}
+    return ResolvedAdapter(**dict(_pinned(part, adapter)), **kept)
+
+
 def _check_call(job: Job, pinned: ResolvedItems) -> None:
     twice = sorted(job.call.keys() & (pinned.columns.keys() - set(pinned.metadata)))
     if twice:
         raise JobError(f"'{twice[0]}' is set in call and is a column of the items; keep one of them")
+    drawn = sorted(job.noise.keys() & (job.call.keys() | pinned.columns.keys()))
+    if drawn:
+        raise JobError(f"'{drawn[0]}' is drawn as noise and set in call or a column of the items; keep one of them")
+    if job.output in pinned.columns:
+        raise JobError(f"column '{job.output}' of the items: the dataset has a column of that name itself; rename it")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from reprobatch import seeds
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError
+from reprobatch.shardcheck import Problem
 from reprobatch.store import shard_name
-from reprobatch.verification import Problem
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 SCHEDULER_NAME = r"^[A-Za-z]\w*Scheduler$"
 ATTRIBUTE_NAME = r"^[a-z][a-z0-9_]{0,99}$"
+CLASS_NAME = r"^[A-Za-z]\w{0,99}$"
+FIELD_NAME = r"^[a-z][a-z0-9_]{0,63}$"
 
 
 class Strict(BaseModel):
     """Unknown keys are refused, types are not coerced, values do not change."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Lean(Strict):
+    """Keys named in ``added`` stay out of the JSON while they are at their defaults.
+
+    A digest is over the JSON: with a key more, every job would be another one, also those that do not use it.
+    """
+
+    added: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _lean(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        kept: dict[str, Any] = serialize(self)
+        for name in self.added & fields.keys():
+            if getattr(self, name) == fields[name].get_default(call_default_factory=True):
+                kept.pop(name, None)
+        return kept
 
 
 class Scheduler(Strict):
@@ -45,6 +74,48 @@ class Workers(Strict):
         if value > 1 and value != int(value):
             raise ValueError("expected a fraction below 1 or a whole number, as Ray shares a CPU or GPU out")
         return value
+
+
+class Memory(Strict):
+    """What makes a pipeline fit its machine; each may change the bits, so each is the job's.
+
+    ``vae_tiling`` and ``vae_slicing`` decode in parts, ``attention_slicing`` computes attention in parts (of this
+    size, ``auto`` or ``max``). ``offload`` keeps components (``model``) or single layers (``sequential``) in main
+    memory until they are needed, ``device_map`` spreads components over a worker's GPUs; both need GPUs.
+    """
+
+    vae_tiling: bool = False
+    vae_slicing: bool = False
+    attention_slicing: str | int | None = None
+    offload: Literal["model", "sequential"] | None = None
+    device_map: Literal["balanced"] | None = None
+
+    @field_validator("attention_slicing", mode="before")
+    @classmethod
+    def _slices(cls, value: Any) -> Any:
+        if value in (None, "auto", "max") or (type(value) is int and value >= 1):
+            return value
+        raise ValueError("expected auto, max or a whole number of at least 1")
+
+    @model_validator(mode="after")
+    def _one_placement(self) -> Memory:
+        if self.offload and self.device_map:
+            raise ValueError(
+                "expected one of 'offload' and 'device_map', found both; each decides where components lie"
+            )
+        return self
+
+
+class Quantization(Strict):
+    """Components whose weights are quantised while they are loaded, by one of diffusers' backends.
+
+    ``settings`` go to the backend's own configuration; torchao's ``quant_type`` is the name of a configuration
+    class of ``torchao.quantization``, made with its defaults.
+    """
+
+    backend: Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "torchao"]
+    components: list[str] = Field(min_length=1)
+    settings: dict[str, JsonValue] = {}
 
 
 class Determinism(Strict):

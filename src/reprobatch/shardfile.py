@@ -58,6 +58,11 @@ class ShardFile:
         """How many row groups there are."""
         return int(self._file.num_row_groups)
 
+    @property
+    def sizes(self) -> list[int]:
+        """How many rows each row group has."""
+        return [int(self._file.metadata.row_group(group).num_rows) for group in range(self.groups)]
+
     def footer(self) -> Footer:
         """The footer's own entries. Raises :class:`DataError` where the file is not one of ours."""
         metadata = self._file.metadata.metadata or {}

@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 
 from reprobatch import store as names
 from reprobatch.errors import DataError, JobError
+from reprobatch.shardcheck import Problem
 from reprobatch.store import Store
-from reprobatch.verification import Problem
 
 NAME = f"{names.MANIFEST}.sig"
 NAMESPACE = "reprobatch"

@@ -18,8 +18,8 @@ from reprobatch import cluster, determinism
 from reprobatch.dataset import Dataset
 from reprobatch.errors import ReprobatchError, RunFailed
 from reprobatch.regenerate import Agreement, Regenerator
+from reprobatch.shardcheck import Checked, check_shard
 from reprobatch.verdict import Comparison
-from reprobatch.verification import Checked, check_shard
 
 AHEAD = 2  # tasks in flight for each CPU
 
@@ -51,8 +51,8 @@ class Remade:
 class _Remaker:
     """Runs in an actor's process: makes batches of one dataset again."""
 
-    def __init__(self, address: str, model: str | None) -> None:
-        self._again = Regenerator(Dataset(address), model)
+    def __init__(self, address: str, places: dict[str, str]) -> None:
+        self._again = Regenerator(Dataset(address), places=places)
 
     def agreement(self) -> Agreement:
         return self._again.agreement()
@@ -64,12 +64,12 @@ class _Remaker:
 
 
 def remake(
-    dataset: Dataset, batches: Sequence[list[int]], model: str | None, on_agreement: Callable[[Agreement], None]
+    dataset: Dataset, batches: Sequence[list[int]], places: dict[str, str], on_agreement: Callable[[Agreement], None]
 ) -> Iterator[Remade]:
     """Make batches again on the cluster that this process has joined, in no order.
 
-    As many actors as there is room for; each is told of by its canary. Raises :class:`RunFailed` where
-    there is no room or an actor is lost.
+    ``places`` says where things lie on the cluster's nodes. As many actors as there is room for; each is
+    told of by its canary. Raises :class:`RunFailed` where there is no room or an actor is lost.
     """
     needs = dataset.job.workers
     room = cluster.room(needs)
@@ -80,7 +80,7 @@ def remake(
         num_gpus=needs.gpus,
         runtime_env={"env_vars": determinism.variables(dataset.job.determinism, needs.threads)},
     )
-    actors = [remote.remote(dataset.store.address, model) for _ in range(min(room, len(batches)))]
+    actors = [remote.remote(dataset.store.address, places) for _ in range(min(room, len(batches)))]
     for actor in actors:
         on_agreement(_result(actor.agreement.remote()))
     pool = ray.util.ActorPool(actors)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
@@ -26,6 +27,8 @@ TYPES: dict[str, pa.DataType] = {
     "int64": pa.int64(),
     "double": pa.float64(),
     "bool": pa.bool_(),
+    "image": pa.string(),  # in a dataset: their digests
+    "tensor": pa.string(),
 }
 _CHUNK = 65536  # rows of a held table that a scan hands out at once
 _BLOCK = 1 << 30  # bytes that arrow parses at once; no row may be longer
@@ -99,7 +102,9 @@ class _ParquetTable:
         groups = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
         self._starts = np.cumsum([0, *groups])
         self.rows = int(self._starts[-1])
-        self.columns = _columns(self._file.schema_arrow)
+        schema = self._file.schema_arrow
+        self.columns = _columns(schema)
+        self._types = {name: _read_as(schema.field(name).type, kind) for name, kind in self.columns.items()}
         self._held: tuple[int, pa.Table] | None = None
 
     def read(self, start: int, stop: int) -> pa.Table:
@@ -123,12 +128,13 @@ class _ParquetTable:
 
     def _decoded(self, group: int, names: list[str]) -> pa.Table:
         try:
-            return _sound(self._file.read_row_group(group, columns=names).cast(self._schema(names)))
+            table = self._file.read_row_group(group, columns=names).select(names)
+            return _flat(_sound(table.cast(self._schema(names))))
         except (OSError, pa.ArrowException) as error:
             raise JobError(f"items.prompts: cannot read row group {group} of '{self._name}': {_line(error)}") from None
 
     def _schema(self, names: list[str]) -> pa.Schema:
-        return pa.schema([(name, TYPES[self.columns[name]]) for name in names])
+        return pa.schema([(name, self._types[name]) for name in names])
 
 
 def _read_txt(path: Path) -> _HeldTable:
@@ -200,10 +206,41 @@ def _type_name(field: pa.Field) -> str:
         return "double"
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return "string"
+    if _is_bytes(kind) or (pa.types.is_struct(kind) and any(f.name == "bytes" and _is_bytes(f.type) for f in kind)):
+        return "image"  # a struct of bytes and path is how datasets stores pictures
+    if _is_numbers(kind):
+        return "tensor"
     raise JobError(
         f"column '{field.name}' of the items: expected text, numbers or booleans, found {kind}; "
         "leave the column out or turn it into one of them"
     )
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _is_numbers(kind: pa.DataType) -> bool:
+    """Whether a type is a list of numbers, or of such lists."""
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        return False
+    inner = kind.value_type
+    return bool(pa.types.is_integer(inner) or pa.types.is_floating(inner)) or _is_numbers(inner)
+
+
+def _read_as(kind: pa.DataType, name: str) -> pa.DataType:
+    """The type that a Parquet column is cast to."""
+    if name == "image":
+        return kind if pa.types.is_struct(kind) else pa.binary()
+    return kind if name == "tensor" else TYPES[name]
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Pictures that are structs of bytes and path, as their bytes."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_struct(field.type):
+            table = table.set_column(at, field.name, pc.struct_field(table.column(at), "bytes"))
+    return table
 
 
 def _line(error: BaseException) -> str:

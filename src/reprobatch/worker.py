@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprobatch import determinism, environment, models, seeds
+from reprobatch import determinism, environment, models, parts, seeds
 from reprobatch.contract import Answer, Contract, Place, Samples, padded
 from reprobatch.errors import BatchHung, ItemFailed, ReprobatchError
 from reprobatch.job import ResolvedJob
+from reprobatch.parts import Hint
 from reprobatch.plan import Batch
 from reprobatch.record import Output, Row, ShardWriter
 from reprobatch.store import sha256_of
@@ -53,7 +54,7 @@ class Worker:
     job
         The resolved job.
     model
-        Where a folder model lies here; ``None`` for built-in and hub models.
+        Where a folder model lies here, or several things by name; ``None`` for built-in and hub models.
     batch_seconds
         How long a pipeline call of :meth:`shard` may take.
 
@@ -61,7 +62,7 @@ class Worker:
     pipeline cannot be loaded as the job says.
     """
 
-    def __init__(self, job: ResolvedJob, model: str | None = None, *, batch_seconds: float | None = None) -> None:
+    def __init__(self, job: ResolvedJob, model: Hint = None, *, batch_seconds: float | None = None) -> None:
         self.job = job
         self._batch_seconds = batch_seconds
         self._model = model
@@ -188,14 +189,16 @@ class Worker:
 
         return self._lane.submit(call)
 
-    def _load(self, hint: str | None) -> Any:
+    def _load(self, hint: Hint) -> Any:
         job = self.job
         determinism.fix(job.determinism, job.workers.threads, job.device)
         from reprobatch.pipeline import Pipeline
 
-        spec = job.pipeline
-        model = models.locate(spec.model, spec.revision, spec.model_digest, hint)
-        return Pipeline(job, model.folder)
+        spec, places = job.pipeline, parts.places(hint)
+        found = {name: parts.locate(name, part, places.get(name)) for name, part in spec.parts.items()}
+        digests = {name: part.digest for name, part in found.items()}
+        model = models.locate(spec.model, spec.revision, spec.model_digest, places.get("model"), digests)
+        return Pipeline(job, model.folder, {name: part.path for name, part in found.items()})
 
 
 def _said(error: Exception) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from reprobatch.errors import JobError
 from reprobatch.store import is_url
 
 DONE, DIFFERS, COULD_NOT, INTERRUPTED = 0, 1, 2, 130
@@ -22,6 +23,13 @@ overrides = click.option(
     help="Override a value of the job; repeatable.",
 )
 model_option = click.option("--model", metavar="PATH", help="Where a folder model lies on this machine.")
+place_option = click.option(
+    "--place",
+    "places",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Where a part of the pipeline, or items or images lie on this machine (adapters.0, items …); repeatable.",
+)
 job_argument = click.argument("job", type=click.Path(path_type=Path))
 
 
@@ -60,12 +68,21 @@ def shown(value: Any) -> str:
     return "unknown" if value is None else " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def regenerator(dataset: Any, model: str | None) -> Any:
+def places_of(model: str | None, places: tuple[str, ...]) -> dict[str, str]:
+    """Where things lie on this machine, by name. Raises :class:`JobError` for text that is no ``NAME=PATH``."""
+    wrong = [text for text in places if not all(text.partition("="))]
+    if wrong:
+        raise JobError(f"--place: expected NAME=PATH, found '{wrong[0]}'")
+    return {**({"model": model} if model else {}), **dict(text.split("=", 1) for text in places)}
+
+
+def regenerator(dataset: Any, model: str | None, places: tuple[str, ...] = ()) -> Any:
     """A :class:`reprobatch.regenerate.Regenerator`, with this process's variables set in time."""
     from reprobatch import determinism
 
+    hint = places_of(model, places)
     # before torch is imported, which reads some of them once
     determinism.start_over(dataset.job.determinism, dataset.job.workers.threads)
     from reprobatch.regenerate import Regenerator
 
-    return Regenerator(dataset, model)
+    return Regenerator(dataset, places=hint)

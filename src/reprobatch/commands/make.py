@@ -135,18 +135,25 @@ def plan(job: Path, overrides: tuple[str, ...], json_: bool) -> None:
 
 @click.command()
 @job_argument
+@click.option("--batch-sizes", "sizes", metavar="N,N…", help="Measure speed and memory in batches of these sizes.")
 @overrides
 @as_json
-def probe(job: Path, overrides: tuple[str, ...], json_: bool) -> None:
+def probe(job: Path, sizes: str | None, overrides: tuple[str, ...], json_: bool) -> None:
     """Measure what is reproducible about a job on this machine, in a few two-step calls.
+
+    With --batch-sizes, measure speed and memory instead, and propose a size; the job stays as it is.
 
     \b
     reprobatch probe jobs/digits.yaml
+    reprobatch probe jobs/digits.yaml --batch-sizes 1,2,4,8
     """
     from reprobatch import contract, determinism
     from reprobatch.resolve import load
 
     resolved = load(job, list(overrides))
+    if sizes is not None:
+        _measure_sizes(resolved, sizes, json_)
+        return
     # before torch is imported, which reads some of them once
     determinism.start_over(resolved.job.determinism, resolved.job.workers.threads)
     from reprobatch.worker import Worker
@@ -158,6 +165,28 @@ def probe(job: Path, overrides: tuple[str, ...], json_: bool) -> None:
     verdict = f"a run refuses this job ({broken})" if broken else "a run takes this job"
     show_result({"contract": found.as_dict(), "accepted": not broken}, f"{found.table()}\n{verdict}", json_)
     sys.exit(DIFFERS if broken else DONE)
+
+
+def _measure_sizes(resolved: Any, wanted: str, json_: bool) -> None:
+    from reprobatch import sizes
+
+    job, found = resolved.job, []
+    for measured in sizes.measure(
+        job, resolved.model_hint, resolved.reader.read, resolved.reader.breaks(), sizes.parse(wanted)
+    ):
+        found.append(measured)
+        rate, peak = measured.items_per_second, measured.peak_bytes
+        told = measured.problem or f"{rate:.3g} items/s, peak {(peak or 0) / 2**20:,.0f} MiB"
+        click.echo(f"batch_size {measured.batch_size}: {told}", err=json_)
+    best = sizes.best(found)
+    facts = {"batch_sizes": [asdict(m) for m in found], "proposed": best and best.batch_size, "current": job.batch_size}
+    text = "none of these sizes could be run"
+    if best is not None:
+        text = f"proposed: batch_size {best.batch_size} (the job has {job.batch_size}, and keeps it)"
+        if best.batch_size != job.batch_size:
+            text += "; another size gives other bits, so it is another job: change it before items are made"
+    show_result(facts, text, json_)
+    sys.exit(DONE if best else DIFFERS)
 
 
 def _warn_repeated_seeds(resolved: Any) -> None:

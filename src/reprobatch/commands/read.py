@@ -10,6 +10,7 @@ from reprobatch.commands.common import (
     as_json,
     dir_argument,
     model_option,
+    place_option,
     regenerator,
     show_result,
     shown,
@@ -63,8 +64,9 @@ def show(dir: str, index: int, json_: bool) -> None:
 @dir_argument
 @click.option("--to", required=True, type=click.Path(path_type=Path), help="Folder for the pictures.")
 @model_option
+@place_option
 @as_json
-def export(dir: str, to: Path, model: str | None, json_: bool) -> None:
+def export(dir: str, to: Path, model: str | None, places: tuple[str, ...], json_: bool) -> None:
     """Write every item as a PNG, latents decoded through the pipeline's VAE."""
     from reprobatch import export as files
     from reprobatch.dataset import Dataset
@@ -72,7 +74,7 @@ def export(dir: str, to: Path, model: str | None, json_: bool) -> None:
 
     dataset = Dataset(dir)
     next(dataset.groups(0))  # an empty dataset is said before a model is loaded
-    worker = regenerator(dataset, model).worker
+    worker = regenerator(dataset, model, places).worker
     with Progress(len(dataset), label="pictures") as progress:
         count = files.export(dataset, to, worker.decode, lambda: progress.add(1))
     show_result({"items": count, "to": str(to)}, f"{count} pictures in {to}", json_)

@@ -14,6 +14,7 @@ from reprobatch.commands.common import (
     as_json,
     dir_argument,
     model_option,
+    place_option,
     regenerator,
     show_result,
 )
@@ -25,8 +26,11 @@ from reprobatch.commands.common import (
 @click.option("--alone", is_flag=True, help="From the item's own row, without its neighbours.")
 @click.option("--to", type=click.Path(path_type=Path), help="Write it to FILE.safetensors, .npy or .png.")
 @model_option
+@place_option
 @as_json
-def regenerate(dir: str, index: int, alone: bool, to: Path | None, model: str | None, json_: bool) -> None:
+def regenerate(
+    dir: str, index: int, alone: bool, to: Path | None, model: str | None, places: tuple[str, ...], json_: bool
+) -> None:
     """Make one item again and compare it with what is stored.
 
     \b
@@ -40,7 +44,7 @@ def regenerate(dir: str, index: int, alone: bool, to: Path | None, model: str | 
     if to is not None:
         files.check_suffix(to)
     dataset.look_up(index)  # a wrong index is said before a model is loaded
-    again = regenerator(dataset, model)
+    again = regenerator(dataset, model, places)
     agreement = again.agreement(index)
     click.echo(agreement, err=True)
     made = again(index, alone=alone)

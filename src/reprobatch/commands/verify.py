@@ -17,7 +17,8 @@ from reprobatch.commands.common import (
     as_json,
     dir_argument,
     model_option,
-    regenerator,
+    place_option,
+    places_of,
     show_result,
 )
 
@@ -37,6 +38,7 @@ _GOOD = ("intact", "sound")
     help="Also check who signed it: an allowed_signers file, as git's.",
 )
 @model_option
+@place_option
 @as_json
 def verify(
     dir: str,
@@ -46,6 +48,7 @@ def verify(
     address: str | None,
     signers: Path | None,
     model: str | None,
+    places: tuple[str, ...],
     json_: bool,
 ) -> None:
     """Check every file, row and checksum of a dataset, and its root.
@@ -60,7 +63,7 @@ def verify(
     from reprobatch import determinism, signature
     from reprobatch.dataset import Dataset
 
-    dataset = Dataset(dir)
+    dataset, hint = Dataset(dir), places_of(model, places)
     if remake and address is None:
         determinism.start_over(dataset.job.determinism, dataset.job.workers.threads)
     signed = None if signers is None else signature.check(dataset.store, signers)
@@ -68,7 +71,7 @@ def verify(
         facts, lines = _sampled(dataset, sample, seed) if sample else _verified(dataset, address is not None)
         lines += _signed(dataset, signed, facts)
         if remake and facts["verdict"] in _GOOD:
-            facts["regenerated"], said = _remake(dataset, remake, seed, model, on_cluster=address is not None)
+            facts["regenerated"], said = _remake(dataset, remake, seed, hint, on_cluster=address is not None)
             lines += said
             if facts["regenerated"]["differ"]:
                 facts["verdict"] = "differs"
@@ -133,7 +136,7 @@ def _sampled(dataset: Any, items: int, seed: str | None) -> tuple[dict[str, Any]
 
 
 def _remake(
-    dataset: Any, items: int, seed: str | None, model: str | None, *, on_cluster: bool
+    dataset: Any, items: int, seed: str | None, hint: dict[str, str], *, on_cluster: bool
 ) -> tuple[dict[str, Any], list[str]]:
     from reprobatch import sampling
     from reprobatch.progress import Progress
@@ -149,9 +152,9 @@ def _remake(
     if on_cluster:
         from reprobatch.spread import remake
 
-        made = remake(dataset, batches, model, agree)
+        made = remake(dataset, batches, hint, agree)
     else:
-        made = _remade_here(dataset, batches, model, agree)
+        made = _remade_here(dataset, batches, hint, agree)
     lines, differ = [], []
     with Progress(len(sample.indices), label="items made again") as progress:
         for one in made:
@@ -165,8 +168,10 @@ def _remake(
     return facts, [*lines, said]
 
 
-def _remade_here(dataset: Any, batches: list[list[int]], model: str | None, agree: Any) -> Iterator[Any]:
-    again = regenerator(dataset, model)
+def _remade_here(dataset: Any, batches: list[list[int]], hint: dict[str, str], agree: Any) -> Iterator[Any]:
+    from reprobatch.regenerate import Regenerator
+
+    again = Regenerator(dataset, places=hint)
     agree(again.agreement())
     for indices in batches:
         _, batch = dataset.look_up(indices[0])

@@ -1,0 +1,53 @@
+"""Datasets made in this process: a worker's own shards, committed and completed as a run does it, without Ray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from reprobatch import contract, runner
+from reprobatch import store as names
+from reprobatch.dataset import Dataset
+from reprobatch.resolve import Resolved, load
+from reprobatch.store import Store, shard_name
+from reprobatch.worker import Worker
+
+PROMPTS = ("a dog", "a small blue square on a green square", "A bear is playing a guitar", "the cat", "a red circle")
+
+
+def write_job(path: Path, **job: Any) -> Path:
+    """A job file; ``master_seed``, ``batch_size`` and ``shard_size`` have defaults here."""
+    with path.open("w") as file:
+        YAML(typ="safe").dump(
+            {"name": path.stem, "master_seed": 2**70 + 1, "batch_size": 4, "shard_size": 4, **job}, file
+        )
+    return path
+
+
+def made(job_file: Path, out: Path, *overrides: str) -> Dataset:
+    """A whole dataset with its contract, as measured here."""
+    resolved = load(job_file, list(overrides))
+    worker = Worker(resolved.job, resolved.model_hint)
+    chosen = contract.samples(resolved.job, resolved.plan, resolved.reader.read)
+    return committed(resolved, worker, worker.probe(chosen, fresh=False), chosen, out)
+
+
+def committed(
+    resolved: Resolved, worker: Worker, measured: contract.Contract, chosen: contract.Samples, out: Path
+) -> Dataset:
+    """All shards of a job by one worker, with the manifest that a run would have written."""
+    store, plan = Store(out), resolved.plan
+    runner.claim(store, resolved.job)
+    runner._remember_places(store, resolved)
+    canary = {"checksum": contract.canary(worker.canary(chosen.first))}
+    manifest = {"environment": worker.environment(), "canary": canary, "contract": measured.as_dict()}
+    store.replace(names.MANIFEST, json.dumps(manifest).encode())
+    for number in range(plan.shards):
+        span = plan.shard(number)
+        shard = worker.shard(number, plan.batches(number), resolved.reader.read(span.start, span.stop))
+        store.put_new(shard_name(number), memoryview(shard.data))
+    runner.complete(store, resolved.job, plan, {})
+    return Dataset(out)

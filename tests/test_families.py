@@ -1,0 +1,64 @@
+"""Each pipeline family runs from a job file, and its items come back: replayed, alone, and by plain diffusers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import oracle
+from families import FAMILIES, write_items
+from local import PROMPTS, made, write_job
+from reprobatch.contract import Contract
+from reprobatch.dataset import Dataset
+from reprobatch.regenerate import Regenerator
+
+REPLAY_ONLY = {"Qwen-Image"}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Dataset, Path]:
+    """A family's name, five items made by it in two batches, and its model's folder."""
+    folder = tmp_path_factory.mktemp("family")
+    found = FAMILIES[request.param]
+    model = found.make(folder / found.make.__name__)
+    write_items(folder, PROMPTS)
+    return request.param, made(write_job(folder / "job.yaml", **found.job()), folder / "dataset"), model
+
+
+def test_plain_diffusers_gets_the_stored_bytes(family: tuple[str, Dataset, Path]) -> None:
+    _, dataset, model = family
+    threads = torch.get_num_threads()
+    pipe = oracle.load(dataset.job.as_dict(), model)
+    try:
+        counts = oracle.compare(dataset.store.root, pipe)
+    finally:
+        torch.set_num_threads(threads)
+    assert counts == (len(dataset), 0) == (5, 0)
+
+
+def test_every_item_comes_back_as_its_contract_says(family: tuple[str, Dataset, Path]) -> None:
+    name, dataset, _ = family
+    contract = Contract.from_dict(dataset.manifest["contract"])
+    assert not contract.broken and not contract.notes
+    assert contract["alone"].holds is (name not in REPLAY_ONLY)
+    regenerator = Regenerator(dataset)
+    assert regenerator.agreement().agrees
+    for index in (1, 4):
+        for alone in (False, True):
+            again = regenerator(index, alone=alone)
+            assert again.comparison.verdict == "identical"
+            assert again.method == ("alone" if alone and name not in REPLAY_ONLY else "replay")
+
+
+def test_no_two_items_are_the_same(family: tuple[str, Dataset, Path]) -> None:
+    _, dataset, _ = family
+    assert len({record.checksum for record in dataset}) == len(dataset)
+
+
+def test_the_column_is_called_what_the_pipelines_own_output_class_calls_it(family: tuple[str, Dataset, Path]) -> None:
+    name, dataset, _ = family
+    column = {"latent": "latents"}.get(FAMILIES[name].output, FAMILIES[name].output)
+    assert dataset.job.column == column
+    assert f"`{column}`" in (dataset.store.root / "README.md").read_text()
