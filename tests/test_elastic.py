@@ -23,6 +23,7 @@ from reprobatch.dataset import Dataset
 from reprobatch.errors import BatchHung, ItemFailed, RunFailed
 from reprobatch.pool import Pool
 from reprobatch.resolve import load
+from reprobatch.status import status
 from reprobatch.worker import Worker
 
 
@@ -134,6 +135,8 @@ def test_workers_come_with_nodes_and_go_with_them_and_nothing_is_lost(nodes: clu
     until(process, lambda: (out / "job.json").exists() and len(events(out, "ready")) == 1)
     nodes.add()
     until(process, lambda: len(events(out, "ready")) == 2)
+    seen = status(Dataset(out))  # by somebody who knows nothing of the driver
+    assert sum(seen.workers.values()) == 2 and seen.running and seen.rate
     nodes.remove(0)
     said, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
