@@ -58,10 +58,11 @@ class NullActor:
         return Receipt(number, len(items), "00" * 32, "", 0, 0.0, 0.0, True)
 
 
-def throughput(shards: int, workers: int) -> tuple[float, float]:
+def throughput(shards: int, workers: int, cpus: float = 1.0) -> tuple[float, float]:
     """Shards a second, and the driver's CPU seconds a shard."""
     resolved = load("jobs/digits.yaml")
-    job = resolved.job.model_copy(update={"batch_size": 1, "shard_size": 1})
+    needs = resolved.job.workers.model_copy(update={"cpus": cpus})
+    job = resolved.job.model_copy(update={"batch_size": 1, "shard_size": 1, "workers": needs})
     plan = Plan(shards, 1, 1)
 
     def read(start: int, stop: int) -> list[dict[str, Any]]:

@@ -190,7 +190,11 @@ class Pool:
         if not self._pending:
             time.sleep(WAIT)
             return
-        ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=WAIT)
+        asked = list(self._pending)
+        # with thousands of workers several have answered at any time: what a round costs is shared among these
+        ready, _ = ray.wait(asked, num_returns=len(asked), timeout=0)
+        if not ready:
+            ready, _ = ray.wait(asked, num_returns=1, timeout=WAIT)
         for reference in ready:
             self._take(reference, schedule)
 
