@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -160,6 +161,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], help="harms whose name has this in it; repeatable")
     parser.add_argument("--said", type=Path, help="keep what the runs said in this file")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended; machines and disk are taken away"))
     arguments.on = arguments.on or ["disk", "bucket"]
     # not below /tmp: a machine has a folder of its own there
     with tempfile.TemporaryDirectory(prefix="chaos-", dir="/var/tmp", ignore_cleanup_errors=True) as name:
