@@ -19,12 +19,13 @@ from reprobatch.actor import Receipt
 from reprobatch.admission import Admission
 from reprobatch.cluster import connected
 from reprobatch.contract import QUESTIONS, Answer, Contract, samples
+from reprobatch.folder import FolderStore
 from reprobatch.plan import Plan
 from reprobatch.pool import Pool
 from reprobatch.resolve import load
 from reprobatch.runner import _done
 from reprobatch.schedule import Schedule
-from reprobatch.store import Store, shard_name
+from reprobatch.store import shard_name
 
 
 class NullActor:
@@ -73,7 +74,7 @@ def throughput(shards: int, workers: int) -> tuple[float, float]:
 def listing(shards: int) -> float:
     """Seconds until a run knows what is left, where all shards but one are there."""
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(folder)
+        store = FolderStore(folder)
         store.create()
         for number in range(shards - 1):
             (Path(folder) / shard_name(number)).touch()

@@ -12,13 +12,13 @@ import pytest
 import cluster
 from conftest import DIGITS, SMALL, data, reprobatch
 from reprobatch.actor import Actor
+from reprobatch.claim import claim
 from reprobatch.contract import first_batch
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError
+from reprobatch.folder import FolderStore
 from reprobatch.regenerate import Regenerator
 from reprobatch.resolve import load
-from reprobatch.runner import claim
-from reprobatch.store import Store
 
 ODD = {"ATEN_CPU_CAPABILITY": "default"}  # torch's kernels without vector instructions: other bits on any CPU
 
@@ -97,7 +97,7 @@ def test_regenerate_says_beforehand_that_this_environment_gives_other_bits(
 
 def test_a_second_attempt_in_another_environment_is_no_conflict_and_in_the_same_one_it_is(tmp_path: Path) -> None:
     resolved = load(DIGITS, [*SMALL[1::2], "environments=many"])
-    claim(Store(tmp_path / "d"), resolved.job)
+    claim(FolderStore(tmp_path / "d"), resolved.job, resolved.reader.read)
     batches, items = resolved.plan.batches(0), resolved.reader.read(0, 16)
     actor = Actor()
     actor.load(resolved.job.canonical, None, first_batch(resolved.plan, resolved.reader.read), None)

@@ -33,10 +33,11 @@ from reprobatch.compare import compare, pairs, stretches
 from reprobatch.dataset import Dataset
 from reprobatch.distances import FINE, WORST, Histogram, Statistics, Sums, measure
 from reprobatch.errors import DataError, JobError
+from reprobatch.folder import FolderStore
 from reprobatch.job import ResolvedItems, ResolvedJob, ResolvedPipeline
 from reprobatch.record import ITEM_SIZE, Output, Row, ShardWriter
 from reprobatch.settings import Tolerance
-from reprobatch.store import Store, shard_name
+from reprobatch.store import shard_name
 
 NAN, INF = float("nan"), float("inf")
 PERMANENT = {"identical", "within", "different", "linf", "rms", "cosine", "missing", "worst", "histogram"}
@@ -85,7 +86,7 @@ def write(
 ) -> Path:
     """A dataset with these outputs, of a job of ``count`` items (all by default)."""
     made = job(count or len(outputs), batch_size, shard_size, **changes)
-    store = Store(folder)
+    store = FolderStore(folder)
     store.create()
     store.replace("job.json", made.canonical.encode())
     if manifest is not None:
@@ -96,7 +97,7 @@ def write(
         for first in range(start, min(start + shard_size, len(outputs)), batch_size):
             batch = range(first, min(first + batch_size, start + shard_size, len(outputs)))
             writer.add([Row(i, seeds(i), (first - start) // batch_size, i - first, {}, outputs[i]) for i in batch])
-        store.put_new(shard_name(number), writer.finish()[0].to_pybytes())
+        store.put_new(shard_name(number), writer.finish()[0])
     return folder
 
 

@@ -25,10 +25,11 @@ class Case:
     batch_size: int
     shard_size: int
     breaks: list[int]
+    starts: tuple[int, ...] = (0,)
 
     @property
     def plan(self) -> Plan:
-        return Plan(self.count, self.batch_size, self.shard_size, np.array(self.breaks, np.int64))
+        return Plan(self.count, self.batch_size, self.shard_size, np.array(self.breaks, np.int64), self.starts)
 
 
 @st.composite
@@ -36,14 +37,15 @@ def cases(draw: st.DrawFn) -> Case:
     count, batch = draw(st.integers(1, 60)), draw(st.integers(1, 6))
     shard = batch * draw(st.integers(1, 5))
     breaks = draw(st.one_of(st.just(set()), st.sets(st.integers(0, count - 1), max_size=12)))
-    return Case(count, batch, shard, sorted(breaks))
+    starts = draw(st.sets(st.integers(0, count - 1), max_size=3))
+    return Case(count, batch, shard, sorted(breaks), tuple(sorted({0, *starts})))
 
 
 def naive(case: Case) -> list[list[list[int]]]:
     """Shards of batches of items, filled one item after the other."""
     shards: list[list[list[int]]] = []
     for index in range(case.count):
-        if index % case.shard_size == 0:
+        if index in case.starts or sum(map(len, shards[-1])) == case.shard_size:
             shards.append([[]])
         elif len(shards[-1][-1]) == case.batch_size or index in case.breaks:
             shards[-1].append([])
@@ -62,9 +64,33 @@ def test_plan_is_that_of_filling_batches_one_item_after_the_other(case: Case) ->
         for at, batch in enumerate(batches):
             for slot, index in enumerate(batch):
                 assert plan.place(index) == Place(number, at, slot)
+                assert plan.shard_of(index) == number
     total = sum(len(batches) for batches in expected)
     assert plan.total_batches == total
     assert plan.padded == total * case.batch_size - case.count
+
+
+@by_the_book
+@given(cases(), st.integers(1, 40))
+def test_growing_moves_no_item_that_is_there(case: Case, more: int) -> None:
+    before = case.plan
+    after = Case(case.count + more, case.batch_size, case.shard_size, case.breaks, (*case.starts, case.count)).plan
+    assert [after.batches(shard) for shard in range(before.shards)] == [before.batches(s) for s in range(before.shards)]
+    assert after.place(case.count) == Place(before.shards, 0, 0)
+
+
+@by_the_book
+@given(cases(), st.integers(1, 9))
+def test_parts_hold_every_shard_once(case: Case, parts: int) -> None:
+    parts = min(parts, case.plan.shards)
+    held = [shard for number in range(1, parts + 1) for shard in case.plan.part(number, parts)]
+    assert held == list(range(case.plan.shards))
+
+
+@pytest.mark.parametrize(("number", "parts"), [(0, 2), (3, 2), (1, 4), (-1, 1)])
+def test_there_is_no_part_without_a_shard(number: int, parts: int) -> None:
+    with pytest.raises(JobError, match=f"the shards there are\\), found {number}/{parts}"):
+        Plan(10, 2, 4).part(number, parts)
 
 
 @by_the_book

@@ -41,7 +41,7 @@ def _shard(rows: list[Row], batch_size: int) -> bytes:
     writer = ShardWriter(COLUMNS, "latents", "a" * 64, 3, "permute32-v1")
     for at in range(0, len(rows), batch_size):
         writer.add(rows[at : at + batch_size])
-    return writer.finish()[0].to_pybytes()
+    return b"".join(writer.finish()[0])
 
 
 def test_checksum_covers_dtype_shape_and_bytes() -> None:

@@ -126,6 +126,33 @@ def test_items_are_written_as_files_people_open(regenerator: Regenerator, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_a_written_file_is_proved_to_be_the_item(
+    digits: Path,
+    regenerator: Regenerator,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Latents by their checksum; a picture by decoding the stored item once more, with the model."""
+    from reprobatch import cli, proving
+    from reprobatch.commands import prove
+    from reprobatch.export import save
+    from reprobatch.prooffile import text
+
+    dataset = regenerator.dataset
+    monkeypatch.setattr(prove, "regenerator", lambda *_: regenerator)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    (tmp_path / "21.json").write_text(text(proving.prove(dataset, 21)))
+    for name in ("x.npy", "x.safetensors", "x.png"):
+        for index, expected in ((21, 0), (22, 1)):
+            save(dataset[index].output, tmp_path / name, regenerator.worker.decode)
+            options = ["--dataset", str(digits)] if name == "x.png" else []
+            with pytest.raises(SystemExit) as ended:
+                cli.main(["prove", "--check", str(tmp_path / "21.json"), "--item", str(tmp_path / name), *options])
+            assert ended.value.code == expected
+            assert ("x.png is this item, decoded here" in capsys.readouterr().out) == (name == "x.png" and index == 21)
+
+
 def test_exported_pictures_are_those_plain_diffusers_decodes(digits: Path, tmp_path: Path) -> None:
     import torch
     from diffusers import StableDiffusionPipeline

@@ -20,7 +20,7 @@ from conftest import DIGITS, ROOT, SMALL, data, reprobatch
 def test_two_workers_give_the_bytes_of_one(digits: Path, tmp_path: Path) -> None:
     made = reprobatch("run", DIGITS, "--out", tmp_path / "two", "--workers", 2, "--json", *SMALL)
     assert data(tmp_path / "two") == data(digits)
-    for name in ("job.json", "manifest.json", "README.md", "SHA256SUMS"):
+    for name in ("job.json", "manifest.json", "README.md", "croissant.json", "SHA256SUMS"):
         assert (tmp_path / "two" / name).read_bytes() == (digits / name).read_bytes(), name
     assert json.loads(made.stdout)["root"] == json.loads((digits / "manifest.json").read_text())["root"]
 
@@ -111,9 +111,10 @@ def test_a_job_the_pipeline_cannot_take_ends_in_one_line(tmp_path: Path) -> None
 
 def test_a_second_attempt_with_other_bytes_is_reported_and_overwrites_nothing(digits: Path, tmp_path: Path) -> None:
     from reprobatch.errors import DataError
-    from reprobatch.store import Store, shard_name
+    from reprobatch.folder import FolderStore
+    from reprobatch.store import shard_name
 
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
     store.create()
     first = (digits / shard_name(0)).read_bytes()
     assert store.put_new(shard_name(0), first)

@@ -1,107 +1,145 @@
-"""Batch sizes measured each in its own process; one is proposed, and the job is left as it is."""
+"""Outputs from a kilobyte to a video: shards limited by bytes, and memory that stays bounded."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
 
-import tiny
-from local import write_job
-from reprobatch import inputs, sizes
-from reprobatch.cli import cli
+from conftest import DIGITS
+from making import make, resolved
 from reprobatch.errors import JobError
-from reprobatch.job import ResolvedJob
-from reprobatch.sizes import NEAR, Measured
+from reprobatch.estimate import output_bytes, shard_size_for
+from reprobatch.regenerate import Regenerator
+from reprobatch.verification import verify
 
-
-@pytest.mark.parametrize("text, found", [("1,2,4,8", [1, 2, 4, 8]), ("8,1,8", [1, 8]), (" 3", [3]), ("32767", [32767])])
-def test_sizes_are_read_in_order_and_once(text: str, found: list[int]) -> None:
-    assert sizes.parse(text) == found
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1", "1,,2", "a", "1.5", "32768", "1;2"])
-def test_other_text_is_refused(text: str) -> None:
-    with pytest.raises(JobError, match="--batch-sizes: expected numbers from 1 to 32767 such as 1,2,4,8, found"):
-        sizes.parse(text)
+FOUR_STEPS = {"block_out_channels": [128, 256, 512, 512], "latent_channels": 4, "out_channels": 3}
+SIXTEEN = {**FOUR_STEPS, "latent_channels": 16}
+WAN = {"z_dim": 16, "temperal_downsample": [False, True, True]}
+SIXTY_FOUR_PIXELS = {"sample_size": 64, "in_channels": 4, "out_channels": 4}
 
 
 @pytest.mark.parametrize(
-    "rates, proposed",
+    ("net", "config", "vae", "arguments", "dtype", "shape"),
     [
-        ([1.0, 2.0, 4.0, 8.0], 8),
-        ([1.0, 7.7, 8.0, 7.9], 2),  # near enough, and smaller
-        ([1.0, None, None, None], 1),
-        ([None, None, None, None], None),
-        ([5.0, 1.0, 1.0, 1.0], 1),
+        ("unet", SIXTY_FOUR_PIXELS, FOUR_STEPS, {}, "float32", (4, 64, 64)),
+        ("unet", SIXTY_FOUR_PIXELS, FOUR_STEPS, {"height": 768, "width": 512}, "float16", (4, 96, 64)),
+        ("unet", {"sample_size": 128, "in_channels": 4}, FOUR_STEPS, {}, "float16", (4, 128, 128)),
+        ("transformer", {"in_channels": 64}, SIXTEEN, {"height": 1024, "width": 1024}, "bfloat16", (16, 128, 128)),
+        ("transformer", {"in_channels": 64}, SIXTEEN, {}, "bfloat16", None),
+        ("transformer", {"sample_size": 128, "in_channels": 16}, SIXTEEN, {}, "float16", (16, 128, 128)),
+        ("transformer", {}, WAN, {"height": 480, "width": 832, "num_frames": 81}, "float32", (16, 21, 60, 104)),
+        ("transformer", {}, WAN, {"height": 480, "width": 832}, "float32", None),
+        ("unet", {"sample_size": 32, "in_channels": 3, "out_channels": 3}, None, {}, "float32", (3, 32, 32)),
+        ("unet", {"sample_size": "wide"}, FOUR_STEPS, {}, "float32", None),
     ],
 )
-def test_the_smallest_that_comes_near_the_fastest_is_proposed(rates: list[float | None], proposed: int | None) -> None:
-    found = [Measured(size, rate, 1) for size, rate in zip((1, 2, 4, 8), rates, strict=True)]
-    best = sizes.best(found)
-    assert (best and best.batch_size) == proposed
+def test_size_of_latents_is_read_off_the_models_configuration(
+    tmp_path: Path,
+    net: str,
+    config: dict[str, Any],
+    vae: dict[str, Any] | None,
+    arguments: dict[str, int],
+    dtype: str,
+    shape: tuple[int, ...] | None,
+) -> None:
+    for name, content in ((net, config), ("vae", vae)):
+        if content is not None:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "config.json").write_text(json.dumps(content))
+    item_size = {"float32": 4, "float16": 2, "bfloat16": 2}[dtype]
+    expected = None if shape is None else math.prod(shape) * item_size
+    assert output_bytes("latent", dtype, arguments.get, tmp_path) == expected
 
 
-@given(st.dictionaries(st.integers(1, 64), st.none() | st.floats(0.001, 1e6), max_size=6))
-def test_no_smaller_size_is_as_near_to_the_fastest_as_the_proposed(rates: dict[int, float | None]) -> None:
-    best = sizes.best([Measured(size, rate, None) for size, rate in rates.items()])
-    known = {size: rate for size, rate in rates.items() if rate is not None}
-    if best is None:
-        assert not known
-        return
-    enough = NEAR * max(known.values())
-    assert known[best.batch_size] >= enough
-    assert all(rate < enough for size, rate in known.items() if size < best.batch_size)
-
-
-@pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A job of a pipeline that takes one item a call."""
-    folder = tmp_path_factory.mktemp("sizes")
-    tiny.kandinsky_emb2emb(folder / "model")
-    (folder / "items.csv").write_text("prompt,image\n" + 3 * "a dog,pixel.png\n")
-    (folder / "pixel.png").write_bytes(bytes.fromhex(PIXEL))
-    return write_job(
-        folder / "job.yaml",
-        pipeline={"model": "model"},
-        call={"num_inference_steps": 4, "strength": 0.9, "negative_prompt": "the cat"},
-        items={"prompts": "items.csv", "images": ["image"], "image_root": str(folder)},
-        output="image_embeds",
-    )
-
-
-def test_speed_and_memory_are_measured_and_the_job_keeps_its_batch_size(job: Path) -> None:
-    before = job.read_text()
-    done = CliRunner().invoke(cli, ["probe", str(job), "--batch-sizes", "1", "--json"])
-    facts = json.loads(done.stdout)
-    assert (done.exit_code, facts["proposed"], facts["current"]) == (0, 1, 4)
-    [one] = facts["batch_sizes"]
-    assert one["batch_size"] == 1 and one["items_per_second"] > 0 and one["peak_bytes"] > 2**20 and not one["problem"]
-    assert job.read_text() == before
-
-
-def test_a_size_that_cannot_be_run_is_said_beside_those_that_can(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def here(sized: ResolvedJob, hint: Any, first: list[Any]) -> Measured:  # what a process of its own does
-        items = [(index, inputs.to_json(item)) for index, item in first]
-        try:
-            return sizes._answer(json.loads(json.dumps({"job": sized.canonical, "hint": hint, "first": items})))
-        except JobError as error:
-            return Measured(sized.batch_size, None, None, str(error))
-
-    monkeypatch.setattr(sizes, "_measured", here)
-    done = CliRunner().invoke(cli, ["probe", str(job), "--batch-sizes", "2,1"])
-    one, two, proposed = done.stdout.splitlines()
-    assert done.exit_code == 0 and one.startswith("batch_size 1: ") and "items/s, peak" in one
-    assert two.startswith("batch_size 2: KandinskyV22PriorEmb2EmbPipeline refuses a batch of 2 ")
-    assert proposed.startswith("proposed: batch_size 1 (the job has 4, and keeps it); another size gives other bits")
-
-
-PIXEL = (  # a PNG of one pixel
-    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8cfc00000030101"
-    "00c9fe92ef0000000049454e44ae426082"
+@pytest.mark.parametrize(
+    ("limit", "item", "batch", "at_most", "expected"),
+    [(1000, 10, 4, 256, 100), (1000, 10, 8, 256, 96), (1000, 10, 8, 64, 64), (80, 10, 8, 64, 8), (10**12, 1, 8, 8, 8)],
 )
+def test_a_shard_holds_whole_batches_and_no_more_bytes(
+    limit: int, item: int, batch: int, at_most: int, expected: int
+) -> None:
+    assert shard_size_for(limit, item, batch, at_most) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "item", "said"),
+    [(79, 10, "expected at least the 80 bytes of one batch, found 79"), (10**9, None, "set shard_size")],
+)
+def test_a_limit_that_cannot_be_kept_is_refused(limit: int, item: int | None, said: str) -> None:
+    with pytest.raises(JobError, match=said):
+        shard_size_for(limit, item, 8, 64)
+
+
+@pytest.mark.parametrize(
+    ("value", "shard_size"),
+    [("24KiB", 24), (24 * 1024, 24), ("1GB", 64), ("65535", 56)],
+)
+def test_shard_bytes_lowers_the_shard_size_of_a_job(value: object, shard_size: int) -> None:
+    assert resolved(f"shard_bytes={value}").job.shard_size == shard_size  # an item of the digits has 1 KiB
+
+
+def test_the_largest_item_decides_where_sizes_differ(tmp_path: Path) -> None:
+    job = resolved("items.grid={height: [16, 64]}", "shard_bytes=16KiB")
+    assert job.job.shard_size == 8  # 64 rows of 32 pixels: 2 KiB of latents
+
+
+def test_items_of_different_shapes_in_one_job(tmp_path: Path) -> None:
+    items = tmp_path / "items.jsonl"
+    sizes = [(16, 16), (16, 16), (32, 16), (32, 48)]
+    rows = [{"prompt": "a handwritten two", "height": h, "width": w} for h, w in sizes]
+    items.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = ["call.num_inference_steps=3", "shard_size=8", "items.repeat=1"]
+    dataset = make(resolved(f"items.prompts={items}", *changes), tmp_path / "d")
+    shapes = [(4, h // 4, w // 4) for h, w in sizes]
+    assert [item.shape for item in dataset] == shapes
+    assert [item.latents.shape for item in dataset] == shapes
+    assert verify(dataset).verdict == "intact"
+    again = Regenerator(dataset)
+    assert {again(index, alone=True).comparison.verdict for index in range(4)} == {"identical"}
+
+
+# from a small process: a peak is inherited from whoever starts one, and pytest may have loaded torch
+WRITE = """
+import os, resource, sys
+from reprobatch.folder import FolderStore
+from reprobatch.record import Output, Row, ShardWriter
+from reprobatch.store import shard_name
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+store = FolderStore(sys.argv[1])
+store.create()
+begin, video = peak(), (16, 21, 60, 104)  # 8 MiB in float32
+writer = ShardWriter({}, "latents", "0" * 64, 0, "permute32-v1")
+for number in range(int(sys.argv[2])):
+    writer.add([Row(number, number, number, 0, {}, Output("float32", video, os.urandom(4 * 16 * 21 * 60 * 104)))])
+data, _ = writer.finish()
+store.put_new(shard_name(0), data)
+print((peak() - begin) / sum(map(len, data)))
+"""
+
+
+def test_a_shard_of_videos_is_written_in_less_than_one_and_a_half_times_its_size(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        f"import subprocess, sys; sys.exit(subprocess.call({[sys.executable, '-c', WRITE]!r} + sys.argv[1:]))",
+    ]
+    done = subprocess.run([*command, tmp_path, "40"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert 1.0 < float(done.stdout) < 1.5
+    assert pq.ParquetFile(tmp_path / "data" / "shard-000000.parquet").metadata.num_rows == 40
+
+
+def test_digits_job_says_nothing_of_bytes_in_its_identity() -> None:
+    assert "shard_bytes" not in resolved("shard_bytes=1GB").job.canonical
+    assert re.search(r"shard_size: \d+", DIGITS.read_text())

@@ -189,4 +189,34 @@ def test_verify_loads_no_torch_and_says_what_it_expected(copy: Path) -> None:
 
 def test_verify_by_regenerating_says_what_that_proves(digits: Path) -> None:
     done = reprobatch("verify", digits, "--regenerate", 3)
-    assert "3 items made again, none differs: with 95 % confidence fewer than 100.0% of all do" in done.stdout
+    root = json.loads((digits / "manifest.json").read_text())["root"]
+    said = f"3 items made again, chosen by {root}: none differs: with 95 % confidence fewer than 100.0% of all do"
+    assert said in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("format", "reprobatch/2"),
+        ("job_digest", "0" * 64),
+        ("model_digest", "0" * 64),
+        ("seed_scheme", "other"),
+        ("plan", {"items": 71, "shards": 5, "batches": 9, "padded": 2}),
+        ("plan", {"items": 70, "shards": 5, "batches": 10, "padded": 2}),
+        ("plan", None),
+    ],
+)
+def test_what_the_manifest_says_is_worked_out_again(copy: Path, name: str, value: object) -> None:
+    entries = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**entries, name: value}))
+    report = verify(Dataset(copy))
+    assert report.verdict == "damaged" and [problem.kind for problem in report.problems] == ["manifest"]
+    assert name in report.problems[0].expected
+
+
+def test_a_job_in_other_words_is_not_the_one_that_was_made(copy: Path) -> None:
+    (copy / "job.json").write_text(json.dumps(json.loads((copy / "job.json").read_text()), indent=2))
+    report = verify(Dataset(copy))
+    assert [str(p) for p in report.problems] == [
+        "manifest: expected job.json in canonical form, found other text that means the same"
+    ]

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from reprobatch.dataset import open_dataset as open
     from reprobatch.errors import DataError, EnvironmentDiffers, JobError, ReprobatchError, RunFailed
     from reprobatch.job import Job, ResolvedJob
+    from reprobatch.record import checksum
     from reprobatch.regenerate import Regenerated, Regenerator
     from reprobatch.resolve import load
     from reprobatch.runner import Outcome, run
     from reprobatch.seeds import derive
+    from reprobatch.torch_data import ShardSampler, TorchDataset
     from reprobatch.verification import Report, verify
 
 __version__ = version("reprobatch")
@@ -44,7 +46,10 @@ _HOMES = {
     "load": "resolve",
     "Outcome": "runner",
     "run": "runner",
+    "checksum": "record",
     "derive": "seeds",
+    "ShardSampler": "torch_data",
+    "TorchDataset": "torch_data",
     "Report": "verification",
     "verify": "verification",
 }
@@ -62,6 +67,9 @@ __all__ = [
     "ReprobatchError",
     "ResolvedJob",
     "RunFailed",
+    "ShardSampler",
+    "TorchDataset",
+    "checksum",
     "derive",
     "load",
     "open",

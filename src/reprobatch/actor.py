@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import time
@@ -16,7 +15,7 @@ from reprobatch.errors import DataError
 from reprobatch.job import ResolvedJob
 from reprobatch.parts import Hint
 from reprobatch.plan import Batch
-from reprobatch.store import Store, shard_name
+from reprobatch.store import open_store, sha256_of, shard_name
 from reprobatch.worker import Worker
 
 
@@ -57,7 +56,7 @@ class Actor:
         start = time.monotonic()
         shard = self.worker.shard(number, batches, items, self.made_in)
         try:
-            new = Store(out).put_new(shard_name(number), memoryview(shard.data))
+            new = open_store(out).put_new(shard_name(number), shard.data)
         except DataError:
             there = self._made_elsewhere(out, number)
             if there is None:
@@ -68,7 +67,7 @@ class Actor:
             shard.items,
             shard.sha256,
             shard.compact,
-            shard.data.size,
+            shard.size,
             time.monotonic() - start,
             shard.pipeline_seconds,
             new,
@@ -83,5 +82,4 @@ class Actor:
         if footer.environment in (None, self.made_in):
             return None
         data = dataset.store.get(shard_name(number))
-        sha256 = hashlib.sha256(data).hexdigest()
-        return Receipt(number, footer.rows, sha256, footer.compact, len(data), 0.0, 0.0, False)
+        return Receipt(number, footer.rows, sha256_of([data]), footer.compact, len(data), 0.0, 0.0, False)

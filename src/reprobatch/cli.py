@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from reprobatch.commands import check, compare, make, read
+from reprobatch.commands import compare, make, prove, read, regenerate, verify
 from reprobatch.commands.common import COULD_NOT, DIFFERS, DONE, INTERRUPTED
 from reprobatch.errors import ReprobatchError, suggestion
 
@@ -62,10 +62,13 @@ for command in (
     make.probe,
     read.status,
     read.show,
-    check.regenerate,
-    check.verify,
+    regenerate.regenerate,
+    verify.verify,
     compare.compare,
     read.export,
+    make.merge,
+    prove.prove,
+    prove.sign,
 ):
     cli.add_command(command)
 

@@ -135,7 +135,7 @@ def _naming(dataset: Dataset) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f"{dataset.store.root}: {error}") from None
+        raise DataError(f"{dataset.store}: {error}") from None
 
 
 def _shard(dataset: Dataset, shard: int, span: range) -> Iterator[Stretch]:

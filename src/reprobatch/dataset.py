@@ -8,42 +8,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from reprobatch import store as names
 from reprobatch.errors import DataError, JobError
 from reprobatch.job import ResolvedJob
 from reprobatch.plan import Plan
-from reprobatch.record import FORMAT, Output, Row, rows_of
-from reprobatch.store import Store, shard_name
-
-
-@dataclass(frozen=True)
-class Footer:
-    """What a shard's footer says of it; ``environment`` only in a dataset of many."""
-
-    job: str
-    shard: int
-    seeds: str
-    compact: str
-    rows: int
-    environment: str | None = None
+from reprobatch.record import Output, Row, rows_of
+from reprobatch.segments import Segment, read_segments
+from reprobatch.shardfile import DAMAGED, Footer, ShardFile, one_line
+from reprobatch.store import open_store, shard_name
 
 
 class Dataset:
-    """A folder that ``reprobatch run`` wrote; ``len``, ``[index]`` and ``regenerate(index)``.
+    """What ``reprobatch run`` wrote to a folder or bucket; ``len``, ``[index]`` and ``regenerate(index)``.
 
-    Raises :class:`JobError` where the folder is no dataset.
+    ``root`` is a path or a URL. Raises :class:`JobError` where no dataset is there.
     """
 
     def __init__(self, root: Path | str) -> None:
-        self.store = Store(root)
+        self.store = open_store(root)
         if not self.store.exists(names.JOB):
             raise JobError(f"expected a dataset with a {names.JOB}, found none in '{root}'; check the path")
         self.job = ResolvedJob.from_json(self.store.get(names.JOB).decode(), f"{root}/{names.JOB}")
@@ -61,10 +47,22 @@ class Dataset:
             raise DataError(f"{names.MANIFEST}: expected a JSON object, found {type(found).__name__}")
         return found
 
-    @property
+    @cached_property
+    def segments(self) -> list[Segment]:
+        """What the dataset was before it grew, oldest first; empty where it never did."""
+        return read_segments(self.manifest, self.job)
+
+    @cached_property
     def plan(self) -> Plan:
         """Items to shards. Breaks are left out: a row names its own batch and slot."""
-        return Plan(self.job.items.count, self.job.batch_size, self.job.shard_size)
+        starts = (0, *(segment.stop for segment in self.segments))
+        return Plan(self.job.items.count, self.job.batch_size, self.job.shard_size, starts=starts)
+
+    def job_digest(self, shard: int) -> str:
+        """Digest of the job that a shard was made for: this one, or what it was before it grew."""
+        start = self.plan.shard(shard).start
+        made_for = next((segment for segment in self.segments if start < segment.stop), None)
+        return self.job.digest if made_for is None else made_for.job_digest
 
     def __len__(self) -> int:
         return self.job.items.count
@@ -92,9 +90,9 @@ class Dataset:
         """
         if not 0 <= index < len(self):
             raise JobError(f"expected an index within 0 … {len(self) - 1}, found {index}")
-        shard = index // self.job.shard_size
-        with self._file(shard) as file:
-            group = _group_of(file, index - shard * self.job.shard_size)
+        shard = self.plan.shard_of(index)
+        with self.file(shard) as file:
+            group = file.group_of(index - self.plan.shard(shard).start)
             rows = self._rows(file, shard, group)
         found = next((row for row in rows if row.index == index), None)
         if found is None:
@@ -103,30 +101,37 @@ class Dataset:
 
     def groups(self, shard: int) -> Iterator[list[Row]]:
         """The rows of a shard, a row group at a time."""
-        with self._file(shard) as file:
-            for group in range(file.num_row_groups):
+        with self.file(shard) as file:
+            for group in range(file.groups):
                 yield self._rows(file, shard, group)
 
     def footer(self, shard: int) -> Footer:
         """What a shard's footer says. Raises :class:`DataError` where it is damaged or foreign."""
-        with self._file(shard) as file:
-            return read_footer(file, shard_name(shard))
+        with self.file(shard) as file:
+            return file.footer()
 
-    def _file(self, shard: int) -> pq.ParquetFile:
+    def checksums(self, shard: int) -> list[str]:
+        """The stored checksums of a shard, in index order; reads that column and no other.
+
+        Raises :class:`DataError` where the shard is not there or cannot be read.
+        """
+        with self.file(shard) as file:
+            return file.column("checksum")
+
+    def file(self, shard: int) -> ShardFile:
+        """A shard, opened. Raises :class:`DataError` where it is not there or is no Parquet file."""
         name = shard_name(shard)
         try:
-            return pq.ParquetFile(self.store.path(name), page_checksum_verification=True)
+            return ShardFile(self.store.open(name), name)
         except FileNotFoundError:
             raise DataError(f"{name}: expected this shard, found none; 'reprobatch run' makes it") from None
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{name}: expected a Parquet file, found damage ({_line(error)})") from None
 
-    def _rows(self, file: pq.ParquetFile, shard: int, group: int) -> list[Row]:
+    def _rows(self, file: ShardFile, shard: int, group: int) -> list[Row]:
+        table = file.table(group)
         try:
-            table = file.read_row_group(group)
             return rows_of(table, self.job.items.columns, self.job.column)
-        except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
-            raise DataError(f"{shard_name(shard)}: row group {group} is damaged ({_line(error)})") from None
+        except DAMAGED as error:
+            raise DataError(f"{shard_name(shard)}: row group {group} is damaged ({one_line(error)})") from None
 
 
 class Record:
@@ -179,35 +184,5 @@ class Record:
 
 
 def open_dataset(root: Path | str) -> Dataset:
-    """Open a dataset folder; published as ``reprobatch.open``."""
+    """Open the dataset at a path or URL; published as ``reprobatch.open``."""
     return Dataset(root)
-
-
-def read_footer(file: pq.ParquetFile, name: str) -> Footer:
-    """The footer's own entries. Raises :class:`DataError` where the file is not one of ours."""
-    entries = {k.decode(): v.decode() for k, v in (file.metadata.metadata or {}).items() if k != b"ARROW:schema"}
-    try:
-        if entries["reprobatch.format"] != FORMAT:
-            raise DataError(f"{name}: expected format {FORMAT}, found {entries['reprobatch.format']}")
-        return Footer(
-            entries["reprobatch.job"],
-            int(entries["reprobatch.shard"]),
-            entries["reprobatch.seeds"],
-            entries["reprobatch.merkle"],
-            file.metadata.num_rows,
-            entries.get("reprobatch.environment"),
-        )
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{name}: expected reprobatch's footer entries, found none or damaged ({error})") from None
-
-
-def _group_of(file: pq.ParquetFile, offset: int) -> int:
-    for group in range(file.num_row_groups):
-        offset -= file.metadata.row_group(group).num_rows
-        if offset < 0:
-            return group
-    raise DataError("expected more rows in the shard than its footer counts")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -46,6 +46,12 @@ class DataError(ReprobatchError):
     exit_code = 1
 
 
+class StorageError(ReprobatchError):
+    """A store did not answer, or with errors, also when asked again. Nothing half-written is left."""
+
+    exit_code = 1
+
+
 class RunFailed(ReprobatchError):
     """Some shards could not be made. What was made is kept; the same command tries the rest again."""
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from reprobatch.dataset import Dataset
 from reprobatch.errors import JobError
+from reprobatch.folder import replace_file
 from reprobatch.record import Output
-from reprobatch.store import replace_file
 
 SUFFIXES = (".safetensors", ".npy", ".png", ".wav")
 
@@ -52,6 +52,13 @@ def export(dataset: Dataset, to: Path, decode: Callable[[Output], Any], on_item:
         replace_file(to / f"{item.index:0{width}d}.png", _png(decode(item.output)), to)
         on_item()
     return len(dataset)
+
+
+def to_uint8(picture: np.ndarray) -> np.ndarray:
+    """Values in [0, 1] to 0 … 255, rounded as diffusers rounds them; uint8 as it is."""
+    if picture.dtype == np.uint8:
+        return picture
+    return np.asarray((picture * 255).round().clip(0, 255), np.uint8)
 
 
 def _safetensors(output: Output) -> bytes:

@@ -12,6 +12,7 @@ from reprobatch.errors import suggestion
 
 _EXPECTED = {
     "string_type": "expected text",
+    "string_unicode": "expected Unicode text",
     "string_too_short": "expected text that is not empty",
     "int_type": "expected a whole number",
     "float_type": "expected a number",
@@ -20,6 +21,8 @@ _EXPECTED = {
     "model_type": "expected a mapping",
     "greater_than_equal": "expected a number of at least {ge}",
     "less_than_equal": "expected a number of at most {le}",
+    "less_than": "expected a number below {lt}",
+    "too_long": "expected at most {max_length} entries",
     "literal_error": "expected {expected}",
 }
 

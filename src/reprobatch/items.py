@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from reprobatch import seeds
 from reprobatch.errors import JobError
@@ -87,6 +88,13 @@ class ItemReader:
         changed = settings[1:] if wraps else self._grid.changes(splitting)
         inside = settings[:, None] * per_setting + inner * self.items.repeat
         return np.union1d(inside.ravel(), changed * per_setting)
+
+    def largest(self, column: str) -> Any:
+        """The largest value of a column of numbers."""
+        if column in self._grid.names:
+            return max(self._grid.setting(number)[column] for number in range(self._grid.size))
+        assert self._table is not None
+        return max(pc.max(part[column]).as_py() for part in self._table.scan([column]))
 
     def _within(self, start: int, stop: int, setting: dict[str, Any]) -> list[dict[str, Any]]:
         repeat = self.items.repeat

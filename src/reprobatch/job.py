@@ -14,8 +14,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
+    ByteSize,
     Field,
     JsonValue,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -158,11 +160,26 @@ class Common(Lean):
 
 
 class Job(Common):
-    """A job as its author writes it; see ``jobs/`` for examples."""
+    """A job as its author writes it; see ``jobs/`` for examples.
+
+    ``shard_bytes`` (a number, or text such as ``512MiB``) limits a shard by the bytes of its outputs: the
+    resolved job's ``shard_size`` is lowered to what fits.
+    """
 
     pipeline: Pipeline
     items: Items
+    shard_bytes: int | None = Field(default=None, ge=1)
     operation: Operation = Operation()
+
+    @field_validator("shard_bytes", mode="before")
+    @classmethod
+    def _with_unit(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return int(TypeAdapter(ByteSize).validate_python(value))
+        except ValidationError:
+            raise ValueError("expected bytes, such as 512MiB or 2GB") from None
 
     @classmethod
     def load(cls, path: Path | str, overrides: list[str] | None = None) -> Job:

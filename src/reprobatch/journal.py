@@ -10,13 +10,15 @@ from typing import Any
 
 from reprobatch.store import LOG, Store
 
+_PREFIX = "attempts-"
+
 
 class Journal:
-    """One JSON Lines file a run; a line an event, with the time in seconds since the epoch."""
+    """JSON Lines of one run; a line an event, with the time in seconds since the epoch."""
 
     def __init__(self, store: Store) -> None:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        self._file = store.path(f"{LOG}/attempts-{stamp}-{os.getpid()}.jsonl").open("a", encoding="utf-8")
+        self._log = store.log(f"{_PREFIX}{stamp}-{os.getpid()}")
 
     def __enter__(self) -> Journal:
         self.write({"event": "run"})
@@ -24,25 +26,23 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.write({"event": "end"})
-        self._file.close()
+        self._log.close()
 
     def write(self, event: dict[str, Any]) -> None:
-        """Append an event; it is on its way to the file when this returns."""
+        """Append an event."""
         kept = {k: asdict(v) if is_dataclass(v) and not isinstance(v, type) else v for k, v in event.items()}
         kept.pop("environment", None)
-        self._file.write(json.dumps({"time": round(time.time(), 3), **kept}, ensure_ascii=False) + "\n")
-        self._file.flush()
+        self._log.write(json.dumps({"time": round(time.time(), 3), **kept}, ensure_ascii=False))
 
 
 def read(store: Store) -> list[list[dict[str, Any]]]:
     """Events of every run, oldest run first; a line cut short by a crash is left out."""
-    runs = []
-    for path in sorted(store.path(LOG).glob("attempts-*.jsonl")):
-        events = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for name in sorted(name for name in store.names(LOG) if name.startswith(_PREFIX)):
+        events = runs.setdefault(name.split(".")[0], [])  # a bucket holds a run's lines in several parts
+        for line in store.get(f"{LOG}/{name}").decode(errors="replace").splitlines():
             try:
                 events.append(json.loads(line))
             except ValueError:
                 continue
-        runs.append(events)
-    return runs
+    return list(runs.values())

@@ -121,16 +121,53 @@ class CompactRange:
         ValueError
             The ranges are not adjacent in this order: sort the shards, and look for a missing one.
         """
-        if other.begin != self.end:
-            raise ValueError(f"expected the range that begins at leaf {self.end}, got one that begins at {other.begin}")
-        done = list(self._nodes())
-        for start, size, digest in other._nodes():
-            # Odd in its level: a right child. Its left sibling, if complete, is what was put down last.
-            while done and done[-1][1] == size and start // size % 2:
-                start, _, sibling = done.pop()
-                size, digest = 2 * size, node_hash(sibling, digest)
-            done.append((start, size, digest))
-        return CompactRange(self.begin, other.end, tuple(digest for _, _, digest in done))
+        return CompactRange.join([self, other])
+
+    @classmethod
+    def join(cls, ranges: Iterable[CompactRange]) -> CompactRange:
+        """Join consecutive ranges into one, at a few hash computations for each; without any, ``0:0:``.
+
+        Raises
+        ------
+        ValueError
+            A range does not begin where the one before it ends.
+        """
+        begin = end = None
+        done: list[tuple[int, int, bytes]] = []
+        for part in ranges:
+            if end is not None and part.begin != end:
+                raise ValueError(f"expected the range that begins at leaf {end}, got one that begins at {part.begin}")
+            begin, end = part.begin if begin is None else begin, part.end
+            for start, size, digest in part._nodes():
+                # Odd in its level: a right child. Its left sibling, if complete, is what was put down last.
+                while done and done[-1][1] == size and start // size % 2:
+                    start, _, sibling = done.pop()
+                    size, digest = 2 * size, node_hash(sibling, digest)
+                done.append((start, size, digest))
+        return cls(begin or 0, end or 0, tuple(digest for _, _, digest in done))
+
+    def within(self, begin: int, end: int) -> CompactRange:
+        """The part of this range that lies among the leaves ``begin`` to ``end - 1``; may be empty.
+
+        Raises
+        ------
+        ValueError
+            One of the hashes covers leaves inside and outside, so that they cannot be told apart.
+        """
+        first, last = max(begin, self.begin), min(end, self.end)
+        if first >= last:
+            return CompactRange(begin, begin, ())
+        kept: list[bytes] = []
+        for start, size, digest in self._nodes():
+            inside = begin <= start and start + size <= end
+            if not inside and start < end and begin < start + size:
+                raise ValueError(
+                    f"expected a range cut at leaf {begin} and at {end}, got one whose hash covers "
+                    f"leaves {start} to {start + size} (exclusive)"
+                )
+            if inside:
+                kept.append(digest)
+        return CompactRange(first, last, tuple(kept))
 
     def root(self) -> bytes:
         """Root, 32 bytes, of the tree of the leaves covered.

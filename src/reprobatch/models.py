@@ -23,6 +23,7 @@ from reprobatch.errors import DataError, JobError, suggestion
 INDEX = "model_index.json"
 SUFFIXES = (".json", ".safetensors", ".txt", ".model")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_LICENCE = re.compile(r"^license: ([\w.-]+)$", re.MULTILINE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -74,6 +75,18 @@ def read_index(folder: Path) -> dict[str, Any]:
             "pipelines that bring their own code are not run"
         )
     return dict(index)
+
+
+def licence(reference: str) -> str | None:
+    """What the card of a built-in model states as its licence, in the hub's spelling; ``None`` for others.
+
+    Others' cards are not part of a model's digest, so a licence read there would not follow from the job.
+    """
+    name = reference.removeprefix("builtin:")
+    if name == reference or name not in builtin_names():
+        return None
+    stated = _LICENCE.search((_builtin_root() / name / "README.md").read_text(encoding="utf-8"))
+    return stated[1] if stated else None
 
 
 def resolve(reference: str, revision: str | None = None) -> Model:

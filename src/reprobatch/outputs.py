@@ -61,13 +61,6 @@ def to_tensor(output: Output) -> torch.Tensor:
     return torch.frombuffer(bytearray(output.data), dtype=dtype).reshape(output.shape)
 
 
-def to_uint8(picture: np.ndarray) -> np.ndarray:
-    """Values in [0, 1] to 0 … 255, rounded as diffusers rounds them; uint8 as it is."""
-    if picture.dtype == np.uint8:
-        return picture
-    return np.asarray((picture * 255).round().clip(0, 255), np.uint8)
-
-
 def _listed(fields: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in fields)
 

@@ -11,18 +11,32 @@ EVERY = 5.0  # seconds between two plain lines
 
 
 class Progress:
-    """Counts items towards ``total``; knows rate and time left."""
+    """Counts items towards ``total``; knows rate and time left.
 
-    def __init__(self, total: int, initial: int = 0, label: str = "items", stream: TextIO | None = None) -> None:
+    Says nothing about what is done within ``quiet`` seconds.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        initial: int = 0,
+        label: str = "items",
+        stream: TextIO | None = None,
+        quiet: float = 0.0,
+    ) -> None:
         self._stream = stream or sys.stderr
         self._total, self._done, self._initial, self._label = total, initial, initial, label
+        self._quiet = quiet
         self._start = self._last = time.monotonic()
         self._bar = None
         self._note, self._said = "", initial
         if self._stream.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, initial=initial, unit=f" {label}", file=self._stream, dynamic_ncols=True)
+            unit = f" {label}"
+            self._bar = tqdm(
+                total=total, initial=initial, unit=unit, file=self._stream, dynamic_ncols=True, delay=quiet
+            )
 
     def __enter__(self) -> Progress:
         return self
@@ -30,7 +44,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif kind is None and self._done != self._said:
+        elif kind is None and self._done != self._said and time.monotonic() - self._start >= self._quiet:
             self._line()
 
     def note(self, text: str) -> None:

@@ -1,10 +1,17 @@
 """Inclusion and consistency proofs of a Merkle tree, after RFC 9162, sections 2.1.3 and 2.1.4.
 
 Verifiers answer ``False`` to whatever is malformed; only builders raise.
+
+Every hash of a proof is the root of a subtree that ends, or begins, where the path to one place in the tree
+passes by: to the leaf, or to the old tree's end. Subtrees are nested or disjoint, so a compact range that does
+not reach across that place holds no hash that covers more than one of these subtrees. That is why a proof can be
+put together from the shards' compact ranges, wherever shards end, if only the one shard around that place is cut
+there: `inclusion_from_ranges` and `consistency_from_ranges`.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from operator import index as as_index
 
@@ -31,19 +38,26 @@ def inclusion_proof(leaf_hashes: Sequence[bytes], index: int) -> list[bytes]:
     ValueError
         There is no such leaf, or an element is not 32 bytes long.
     """
-    begin, end = 0, len(leaf_hashes)
-    if not 0 <= index < end:
-        raise ValueError(f"expected the index of one of {end} leaves, got {index}")
-    proof: list[bytes] = []
-    while end - begin > 1:
-        middle = begin + _left_size(end - begin)
-        if index < middle:
-            proof.append(_root(leaf_hashes[middle:end]))
-            end = middle
-        else:
-            proof.append(_root(leaf_hashes[begin:middle]))
-            begin = middle
-    return proof[::-1]
+    return [_root(leaf_hashes[begin:end]) for begin, end in _inclusion_spans(index, len(leaf_hashes))]
+
+
+def inclusion_from_ranges(ranges: Sequence[CompactRange], index: int) -> list[bytes]:
+    """The same proof from consecutive compact ranges of the whole tree, such as a dataset's shards carry.
+
+    Parameters
+    ----------
+    ranges : sequence of CompactRange
+        From leaf 0 on, in order, without gaps. The one that holds leaf `index` is cut before and after it.
+    index : int
+        The leaf.
+
+    Raises
+    ------
+    ValueError
+        There is no such leaf, a range is missing, or one of its hashes covers the leaf and others.
+    """
+    tree = _Tree(ranges)
+    return [tree.root(begin, end) for begin, end in _inclusion_spans(index, tree.size)]
 
 
 def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
@@ -96,22 +110,27 @@ def consistency_proof(leaf_hashes: Sequence[bytes], old_size: int) -> list[bytes
         The old size is outside that range, or an element is not 32 bytes long. A tree without leaves has no
         consistency proof: every tree extends it.
     """
-    begin, end = 0, len(leaf_hashes)
-    if not 0 < old_size <= end:
-        raise ValueError(f"expected an old size of 1 to {end} leaves, got {old_size}")
-    proof: list[bytes] = []
-    while old_size < end:
-        middle = begin + _left_size(end - begin)
-        if old_size <= middle:
-            proof.append(_root(leaf_hashes[middle:end]))
-            end = middle
-        else:
-            proof.append(_root(leaf_hashes[begin:middle]))
-            begin = middle
-    if begin:
-        # Otherwise what remains is the whole old tree, whose root the verifier has.
-        proof.append(_root(leaf_hashes[begin:end]))
-    return proof[::-1]
+    return [_root(leaf_hashes[begin:end]) for begin, end in _consistency_spans(old_size, len(leaf_hashes))]
+
+
+def consistency_from_ranges(ranges: Sequence[CompactRange], old_size: int) -> list[bytes]:
+    """The same proof from consecutive compact ranges of the whole new tree.
+
+    Parameters
+    ----------
+    ranges : sequence of CompactRange
+        From leaf 0 on, in order, without gaps. One of them ends where the old tree does.
+    old_size : int
+        Leaves of the old tree.
+
+    Raises
+    ------
+    ValueError
+        The old size is outside of 1 to the tree's, a range is missing, or one of its hashes covers old leaves and
+        new ones.
+    """
+    tree = _Tree(ranges)
+    return [tree.root(begin, end) for begin, end in _consistency_spans(old_size, tree.size)]
 
 
 def verify_consistency(old_size: int, new_size: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes) -> bool:
@@ -168,6 +187,62 @@ def _fold(path: list[bytes], fn: int, sn: int) -> tuple[bytes, bytes] | None:
             sr = node_hash(sr, sibling)
         fn, sn = fn >> 1, sn >> 1
     return (fr, sr) if sn == 0 else None
+
+
+def _inclusion_spans(index: int, size: int) -> list[tuple[int, int]]:
+    """Leaves (begin, end) under each hash of an inclusion proof, from the leaf up."""
+    if not 0 <= index < size:
+        raise ValueError(f"expected the index of one of {size} leaves, got {index}")
+    begin, end = 0, size
+    spans: list[tuple[int, int]] = []
+    while end - begin > 1:
+        middle = begin + _left_size(end - begin)
+        if index < middle:
+            spans.append((middle, end))
+            end = middle
+        else:
+            spans.append((begin, middle))
+            begin = middle
+    return spans[::-1]
+
+
+def _consistency_spans(old_size: int, size: int) -> list[tuple[int, int]]:
+    """Leaves (begin, end) under each hash of a consistency proof, in its order."""
+    if not 0 < old_size <= size:
+        raise ValueError(f"expected an old size of 1 to {size} leaves, got {old_size}")
+    begin, end = 0, size
+    spans: list[tuple[int, int]] = []
+    while old_size < end:
+        middle = begin + _left_size(end - begin)
+        if old_size <= middle:
+            spans.append((middle, end))
+            end = middle
+        else:
+            spans.append((begin, middle))
+            begin = middle
+    if begin:
+        # Otherwise what remains is the whole old tree, whose root the verifier has.
+        spans.append((begin, end))
+    return spans[::-1]
+
+
+class _Tree:
+    """A tree known by consecutive compact ranges."""
+
+    def __init__(self, ranges: Sequence[CompactRange]) -> None:
+        self._ranges = [part for part in ranges if part.begin < part.end]
+        self._begins = [part.begin for part in self._ranges]
+        self.size = 0
+        for part in self._ranges:
+            if part.begin != self.size:
+                raise ValueError(f"expected the range that begins at leaf {self.size}, got one at {part.begin}")
+            self.size = part.end
+
+    def root(self, begin: int, end: int) -> bytes:
+        """Root of a subtree of a path: one that begins at a multiple of its size, rounded up to a power of two."""
+        parts = self._ranges[bisect_right(self._begins, begin) - 1 : bisect_left(self._begins, end)]
+        whole = CompactRange.join(part.within(begin, end) for part in parts)
+        return CompactRange(0, end - begin, whole.hashes).root()  # aligned, so it folds as a tree of its own does
 
 
 def _root(leaf_hashes: Sequence[bytes]) -> bytes:

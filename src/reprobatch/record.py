@@ -9,9 +9,10 @@ version.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Row:
-    """An item and what was made of it."""
+    """An item and what was made of it; ``stored`` is the checksum beside it, where it was read from a shard."""
 
     index: int
     seed: int
@@ -72,10 +73,11 @@ class Row:
     slot: int
     item: dict[str, Any]
     output: Output
+    stored: str | None = field(default=None, compare=False)
 
     @property
     def checksum(self) -> str:
-        """The output's checksum."""
+        """The output's checksum, worked out from its bytes."""
         return self.output.checksum
 
 
@@ -89,6 +91,27 @@ def schema(columns: dict[str, str], output: str) -> pa.Schema:
         ("checksum", pa.string()),
     ]
     return pa.schema([*_BEFORE, *own, *after])
+
+
+class _Pieces(io.RawIOBase):
+    """A file in memory that is never copied to make room: a shard of gigabytes is held once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._size
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)  # no copy where arrow hands over bytes
+        self.pieces.append(piece)
+        self._size += len(piece)
+        return len(piece)
 
 
 class ShardWriter:
@@ -117,7 +140,7 @@ class ShardWriter:
             "reprobatch.seeds": scheme,
             **({"reprobatch.environment": environment} if environment else {}),
         }
-        self._sink = pa.BufferOutputStream()
+        self._sink = _Pieces()
         texts = [name for name, kind in columns.items() if kind == "string"]
         self._writer = pq.ParquetWriter(
             self._sink,
@@ -142,13 +165,13 @@ class ShardWriter:
         if self._size >= GROUP_BYTES:
             self._write_group()
 
-    def finish(self) -> tuple[pa.Buffer, merkle.CompactRange]:
-        """The file's bytes, and the compact range over its checksums."""
+    def finish(self) -> tuple[list[bytes], merkle.CompactRange]:
+        """The file's bytes in pieces, and the compact range over its checksums."""
         self._write_group()
         compact = merkle.CompactRange.of(self._begin or 0, self._leaves)
         self._writer.add_key_value_metadata({**self._footer, "reprobatch.merkle": compact.to_text()})
         self._writer.close()
-        return self._sink.getvalue(), compact
+        return self._sink.pieces, compact
 
     def _write_group(self) -> None:
         rows = self._waiting
@@ -191,6 +214,7 @@ def rows_of(table: pa.Table, columns: Iterable[str], output: str) -> list[Row]:
             entry["slot"],
             {c: entry[c] for c in own},
             Output(entry["dtype"], tuple(entry["shape"]), entry[output]),
+            entry["checksum"],
         )
         for entry in table.to_pylist()
     ]

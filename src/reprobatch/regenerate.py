@@ -91,7 +91,7 @@ class Regenerator:
         manifest = self.dataset.manifest
         known: dict[str, dict[str, Any]] = manifest.get("environments", {})
         if known and index is not None:
-            made_in = self.dataset.footer(index // self.dataset.job.shard_size).environment
+            made_in = self.dataset.footer(self.dataset.plan.shard_of(index)).environment
             return {made_in: known[made_in]} if made_in in known else {}
         if known or "canary" not in manifest:
             return known

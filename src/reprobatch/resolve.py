@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from reprobatch import items, models, parts
 from reprobatch.errors import JobError
+from reprobatch.estimate import Argument, output_bytes, shard_size_for
 from reprobatch.items import ItemReader
 from reprobatch.job import Common, Job, ResolvedItems, ResolvedJob
 from reprobatch.jobpipeline import Pipeline, ResolvedPipeline
@@ -45,10 +48,14 @@ def resolve(job: Job, job_file: Path) -> Resolved:
     pinned = items.resolve(job.items, path, root)
     _check_call(job, pinned)
     model = models.resolve(_from_job(job.pipeline.model, job_file.parent), job.pipeline.revision)
-    spec = job.pipeline
+    spec, reader = job.pipeline, ItemReader(pinned, path, root)
     found = _parts(spec, job_file.parent)
+    common = {name: getattr(job, name) for name in Common.model_fields}
+    if job.shard_bytes is not None:
+        each = output_bytes(job.output, spec.dtype, largest_argument(job.call, reader), model.folder)
+        common["shard_size"] = shard_size_for(job.shard_bytes, each, job.batch_size, job.shard_size)
     resolved = ResolvedJob(
-        **{name: getattr(job, name) for name in Common.model_fields},
+        **common,
         items=pinned,
         pipeline=ResolvedPipeline(
             model=model.reference,
@@ -64,12 +71,21 @@ def resolve(job: Job, job_file: Path) -> Resolved:
             adapters=[_worn(found[f"adapters.{number}"], part) for number, part in enumerate(spec.adapters)],
         ),
     )
-    reader = ItemReader(pinned, path, root)
-    plan = Plan(pinned.count, job.batch_size, job.shard_size, reader.breaks())
+    plan = Plan(pinned.count, job.batch_size, resolved.shard_size, reader.breaks())
     places = {name: str(part.path) for name, part in found.items() if part.revision is None}
     if pinned.inputs:  # which whoever makes an item again has to read again
         places |= {name: str(at.resolve()) for name, at in (("items", path), ("images", root)) if at is not None}
     return Resolved(resolved, model, reader, plan, path, job.operation, places)
+
+
+def largest_argument(call: Mapping[str, Any], reader: ItemReader) -> Argument:
+    """Call arguments by name: whole numbers as the job gives them to every call, or the largest of its items."""
+
+    def argument(name: str) -> int | None:
+        value = reader.largest(name) if name in reader.items.columns else call.get(name)
+        return value if type(value) is int else None
+
+    return argument
 
 
 def load(path: Path | str, overrides: list[str] | None = None) -> Resolved:

@@ -7,55 +7,19 @@ are collected, not raised: a damaged shard must not hide the next one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from reprobatch import record, seeds
+from reprobatch import canonical
 from reprobatch import store as names
-from reprobatch.dataset import Dataset, read_footer
-from reprobatch.errors import DataError
-from reprobatch.items import splitting_columns
+from reprobatch.dataset import Dataset
+from reprobatch.manifest import describe
 from reprobatch.merkle import CompactRange
-from reprobatch.plan import Plan
-from reprobatch.store import shard_name, shard_number
-
-Kind = Literal[
-    "missing",
-    "unreadable",
-    "foreign",
-    "doubled",
-    "extra",
-    "file",
-    "rows",
-    "seed",
-    "place",
-    "checksum",
-    "merkle",
-    "root",
-    "manifest",
-]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that is not as it should be; ``shard`` and ``index`` where it has them."""
-
-    kind: Kind
-    expected: str
-    found: str
-    shard: int | None = None
-    index: int | None = None
-
-    def __str__(self) -> str:
-        where = "" if self.shard is None else f"{shard_name(self.shard)}: "
-        item = "" if self.index is None else f"item {self.index}: "
-        return f"{where}{item}{self.kind}: expected {self.expected}, found {self.found}"
+from reprobatch.segments import Segment, digest_of
+from reprobatch.shardcheck import Checked, Problem, check_shard
+from reprobatch.store import shard_number
 
 
 @dataclass
@@ -68,125 +32,43 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
 
 
-def verify(dataset: Dataset, on_shard: Callable[[int], None] = lambda items: None) -> Report:
-    """Check a whole dataset; ``on_shard`` is told the items of each shard as it is done."""
+Check = Callable[[Dataset, Iterable[int], dict[int, str]], Iterator[Checked]]
+
+
+def verify(
+    dataset: Dataset, on_shard: Callable[[int], None] = lambda items: None, check: Check | None = None
+) -> Report:
+    """Check a whole dataset; ``on_shard`` is told the items of each shard as it is done.
+
+    ``check`` checks shards, given their numbers and the hashes of their files, in that order; without
+    it the threads of this process do.
+    """
     problems = list(_strangers(dataset))
     sums = _sums(dataset, problems)
     root: CompactRange | None = CompactRange.of(0, [])
-    items = 0
-    with ThreadPoolExecutor() as pool:
-        checks = pool.map(lambda shard: check_shard(dataset, shard, sums.get(shard)), range(dataset.plan.shards))
-        for compact, rows, found in checks:
-            problems += found
-            items += rows
-            root = root.merge(compact) if root is not None and compact is not None else None
-            on_shard(rows)
+    earlier = {segment.stop: segment for segment in dataset.segments}
+    items = batches = 0
+    for found in (check or _check_here)(dataset, range(dataset.plan.shards), sums):
+        problems += found.problems
+        items, batches = items + found.rows, batches + found.batches
+        root = root.merge(found.compact) if root is not None and found.compact is not None else None
+        if root is not None and root.end in earlier:
+            problems += _segment_problems(dataset, earlier[root.end], root.root().hex())
+        on_shard(found.rows)
     head = root.root().hex() if root is not None else None
-    problems += _manifest_problems(dataset, head)
+    problems += _manifest_problems(dataset, head, batches)
     missing = [p for p in problems if p.kind == "missing"]
     verdict: Any = "intact" if not problems else "incomplete" if len(missing) == len(problems) else "damaged"
     return Report(verdict, head, items, problems)
 
 
-def check_shard(dataset: Dataset, shard: int, sha256: str | None) -> tuple[CompactRange | None, int, list[Problem]]:
-    """Check one shard: its compact range as computed (``None`` if unknown), rows, and problems."""
-    path = dataset.store.path(shard_name(shard))
-    if not path.is_file():
-        return None, 0, [Problem("missing", "this shard", "no file; 'reprobatch run' makes it", shard)]
-    problems: list[Problem] = []
-    if sha256 is not None:
-        with path.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if found != sha256:
-            problems.append(Problem("file", f"SHA-256 {sha256} of {names.SUMS}", found, shard))
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            compact, rows, inside = _contents(dataset, shard, file)
-    except DataError as error:
-        return None, 0, [*problems, Problem("unreadable", "a shard of this job", str(error), shard)]
-    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:160]
-        return None, 0, [*problems, Problem("unreadable", "a Parquet file with sound pages", reason, shard)]
-    return compact, rows, problems + inside
-
-
-def _contents(dataset: Dataset, shard: int, file: pq.ParquetFile) -> tuple[CompactRange | None, int, list[Problem]]:
-    job, name = dataset.job, shard_name(shard)
-    footer = read_footer(file, name)
-    if footer.job != job.digest:
-        return None, 0, [Problem("foreign", f"job digest {job.digest}", footer.job, shard)]
-    if footer.shard != shard:
-        return None, 0, [Problem("doubled", f"shard {shard}", f"shard {footer.shard} under its name", shard)]
-    expected_schema = record.schema(job.items.columns, job.column)
-    if not file.schema_arrow.equals(expected_schema):
-        return (
-            None,
-            0,
-            [Problem("rows", f"columns {expected_schema.names}", str(file.schema_arrow.names), shard)],
-        )
-    span = dataset.plan.shard(shard)
-    problems: list[Problem] = []
-    leaves: list[bytes] = []
-    columns: dict[str, list[Any]] = {"index": [], "seed": [], "batch": [], "slot": []}
-    columns |= {name: [] for name in splitting_columns(job.items)}
-    for group in range(file.num_row_groups):
-        table = file.read_row_group(group)
-        for name, values in columns.items():
-            values += table[name].to_pylist()
-        leaves += _checksums(table, job.column, shard, problems)
-    if columns["index"] != list(span):
-        found = f"{len(leaves)} rows" + (f" from {columns['index'][0]}" if leaves else "")
-        return (
-            None,
-            len(leaves),
-            [*problems, Problem("rows", f"items {span.start} … {span.stop - 1}", found, shard)],
-        )
-    problems += _seed_problems(dataset, shard, columns)
-    problems += _place_problems(dataset, shard, columns)
-    compact = CompactRange.of(span.start, leaves)
-    if compact.to_text() != footer.compact:
-        problems.append(Problem("merkle", f"compact range {footer.compact[:80]}", compact.to_text()[:80], shard))
-    return compact, len(leaves), problems
-
-
-def _checksums(table: pa.Table, column: str, shard: int, problems: list[Problem]) -> Iterator[bytes]:
-    """Leaf hashes of a row group's stored checksums, each compared with what its bytes give."""
-    for chunk in table.select(["index", "dtype", "shape", column, "checksum"]).to_batches():
-        index, dtype, shape, _, stored = chunk.columns
-        data = chunk.column(column)
-        for at in range(chunk.num_rows):
-            computed = record.checksum(dtype[at].as_py(), shape[at].as_py(), memoryview(data[at].as_buffer()))
-            written = stored[at].as_py()
-            if computed != written:
-                problems.append(Problem("checksum", written, computed, shard, index[at].as_py()))
-            yield record.leaf(written)
-
-
-def _seed_problems(dataset: Dataset, shard: int, columns: dict[str, list[Any]]) -> Iterator[Problem]:
-    if "seed" in dataset.job.items.columns:
-        return
-    expected = seeds.derive(dataset.job.master_seed, np.array(columns["index"], np.int64))
-    for at in np.flatnonzero(expected != np.array(columns["seed"], np.int64)):
-        yield Problem("seed", str(expected[at]), str(columns["seed"][at]), shard, columns["index"][at])
-
-
-def _place_problems(dataset: Dataset, shard: int, columns: dict[str, list[Any]]) -> Iterator[Problem]:
-    job = dataset.job
-    splitting = [columns[name] for name in splitting_columns(job.items)]
-    settings = list(zip(*splitting, strict=True)) if splitting else []
-    start = columns["index"][0]
-    breaks = [start + at for at in range(1, len(settings)) if settings[at] != settings[at - 1]]
-    plan = Plan(len(dataset), job.batch_size, job.shard_size, np.array(breaks, np.int64))
-    for batch in plan.batches(shard):
-        for slot, index in enumerate(range(batch.start, batch.stop)):
-            found = (columns["batch"][index - start], columns["slot"][index - start])
-            if found != (batch.number, slot):
-                expected = f"batch {batch.number} slot {slot}"
-                yield Problem("place", expected, f"batch {found[0]} slot {found[1]}", shard, index)
+def _check_here(dataset: Dataset, shards: Iterable[int], sums: dict[int, str]) -> Iterator[Checked]:
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(lambda shard: check_shard(dataset, shard, sums.get(shard)), shards)
 
 
 def _strangers(dataset: Dataset) -> Iterator[Problem]:
-    for name in sorted(dataset.store.data_names()):
+    for name in sorted(dataset.store.names(names.DATA)):
         number = shard_number(name)
         if number is None or number >= dataset.plan.shards:
             yield Problem("extra", f"only shards 0 … {dataset.plan.shards - 1} in {names.DATA}", name)
@@ -211,13 +93,34 @@ def _sums(dataset: Dataset, problems: list[Problem]) -> dict[int, str]:
     return found
 
 
-def _manifest_problems(dataset: Dataset, root: str | None) -> Iterator[Problem]:
+def _segment_problems(dataset: Dataset, segment: Segment, root: str) -> Iterator[Problem]:
+    until = f"of the {segment.stop} items before the dataset grew"
+    if root != segment.root:
+        yield Problem("root", f"root {segment.root} {until}", root)
+    digest = digest_of(segment, dataset.job)
+    if digest != segment.job_digest:
+        yield Problem("manifest", f"job digest {segment.job_digest} {until}", digest)
+
+
+def _manifest_problems(dataset: Dataset, root: str | None, batches: int) -> Iterator[Problem]:
+    """What the manifest says, against what follows from the job and the shards; ``root`` where all are sound."""
     manifest, job = dataset.manifest, dataset.job
+    text = dataset.store.get(names.JOB).decode(errors="replace").strip()
+    if text != job.canonical:
+        yield Problem("manifest", f"{names.JOB} in canonical form", "other text that means the same")
     if root is not None and manifest.get("root") != root:
         if "root" in manifest:
             yield Problem("root", str(manifest["root"]), root)
         else:
             yield Problem("manifest", "the root of a complete dataset", "none; 'reprobatch run' writes it")
-    for key, expected in (("job_digest", job.digest), ("model_digest", job.pipeline.model_digest)):
-        if manifest and manifest.get(key) != expected:
-            yield Problem("manifest", f"{key} {expected}", str(manifest.get(key)))
+    if not manifest:
+        return
+    for name, expected in describe(job, dataset.plan).items():
+        if name != "plan" and manifest.get(name) != expected:
+            yield Problem("manifest", f"{name} {expected}", str(manifest.get(name)))
+    said = manifest.get("plan")
+    plan = describe(job, dataset.plan)["plan"]
+    if root is not None:
+        plan |= {"batches": batches, "padded": batches * job.batch_size - plan["items"]}
+        if said != plan:
+            yield Problem("manifest", f"plan {canonical.dumps(plan)}", canonical.shown(said))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import click
+
 from reprobatch.progress import Progress
 
 
@@ -25,6 +27,12 @@ class RunView:
 
     def _on_event(self, event: dict[str, Any]) -> None:
         getattr(self, f"_{event['event']}", lambda event: None)(event)
+
+    def _grown(self, event: dict[str, Any]) -> None:
+        click.echo(f"the dataset grows by {event['by']} items; what is there stays as it is", err=True)
+
+    def _warning(self, event: dict[str, Any]) -> None:
+        click.echo(event["reason"], err=True)
 
     def _plan(self, event: dict[str, Any]) -> None:
         self._progress = Progress(event["items"], event["made"])

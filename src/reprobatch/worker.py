@@ -6,7 +6,6 @@ threads can read the next shard's rows and encode the last one's file meanwhile.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import threading
@@ -18,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from reprobatch import determinism, environment, models, parts, seeds
 from reprobatch.contract import Answer, Contract, Place, Samples, padded
 from reprobatch.errors import BatchHung, ItemFailed, ReprobatchError
@@ -27,6 +24,7 @@ from reprobatch.job import ResolvedJob
 from reprobatch.parts import Hint
 from reprobatch.plan import Batch
 from reprobatch.record import Output, Row, ShardWriter
+from reprobatch.store import sha256_of
 
 _Slots = list[tuple[int, dict[str, Any]]]
 _Made = tuple[list[Output], float]
@@ -34,14 +32,19 @@ _Made = tuple[list[Output], float]
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard's Parquet bytes, their SHA-256, its Merkle compact range as text, and seconds spent."""
+    """A shard's Parquet bytes in pieces, their SHA-256, its Merkle compact range as text, and seconds spent."""
 
     number: int
     items: int
-    data: pa.Buffer
+    data: list[bytes]
     sha256: str
     compact: str
     pipeline_seconds: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return sum(map(len, self.data))
 
 
 class Worker:
@@ -125,7 +128,7 @@ class Worker:
         with self._turn:
             spent = sum(seconds for seconds in self._compute(writer, batches, items))
         data, compact = writer.finish()
-        return Shard(number, len(items), data, hashlib.sha256(data).hexdigest(), compact.to_text(), spent)
+        return Shard(number, len(items), data, sha256_of(data), compact.to_text(), spent)
 
     def decode(self, output: Output) -> Any:
         """An output as a picture; see :meth:`reprobatch.pipeline.Pipeline.decode`."""

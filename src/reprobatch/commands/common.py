@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from reprobatch.errors import JobError
+from reprobatch.store import is_url
 
 DONE, DIFFERS, COULD_NOT, INTERRUPTED = 0, 1, 2, 130
 
@@ -29,9 +30,32 @@ place_option = click.option(
     metavar="NAME=PATH",
     help="Where a part of the pipeline, or items or images lie on this machine (adapters.0, items …); repeatable.",
 )
-FOLDER = click.Path(path_type=Path, file_okay=False)
 job_argument = click.argument("job", type=click.Path(path_type=Path))
-dir_argument = click.argument("dir", type=click.Path(path_type=Path))
+
+
+class _Place(click.ParamType[str]):
+    """A folder that need not be there yet, or a URL."""
+
+    name = "place"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not is_url(value):
+            click.Path(file_okay=False).convert(value, param, ctx)
+        return value
+
+
+out_option = click.option(
+    "--out", required=True, type=_Place(), metavar="DIR", help="Dataset's folder or URL; new, or this job's."
+)
+dir_argument = click.argument("dir")
+
+
+def parts_of(text: str) -> tuple[int, int]:
+    """``K/N`` as two numbers. Raises :class:`click.BadParameter` for other text."""
+    number, slash, parts = text.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal()):
+        raise click.BadParameter(f"expected K/N, such as 1/3, found '{text}'")
+    return int(number), int(parts)
 
 
 def show_result(facts: dict[str, Any], text: str, json_: bool) -> None:
@@ -44,16 +68,21 @@ def shown(value: Any) -> str:
     return "unknown" if value is None else " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def places_of(model: str | None, places: tuple[str, ...]) -> dict[str, str]:
+    """Where things lie on this machine, by name. Raises :class:`JobError` for text that is no ``NAME=PATH``."""
+    wrong = [text for text in places if not all(text.partition("="))]
+    if wrong:
+        raise JobError(f"--place: expected NAME=PATH, found '{wrong[0]}'")
+    return {**({"model": model} if model else {}), **dict(text.split("=", 1) for text in places)}
+
+
 def regenerator(dataset: Any, model: str | None, places: tuple[str, ...] = ()) -> Any:
     """A :class:`reprobatch.regenerate.Regenerator`, with this process's variables set in time."""
     from reprobatch import determinism
 
-    wrong = [text for text in places if not all(text.partition("="))]
-    if wrong:
-        raise JobError(f"--place: expected NAME=PATH, found '{wrong[0]}'")
-
+    hint = places_of(model, places)
     # before torch is imported, which reads some of them once
     determinism.start_over(dataset.job.determinism, dataset.job.workers.threads)
     from reprobatch.regenerate import Regenerator
 
-    return Regenerator(dataset, model, dict(text.split("=", 1) for text in places))
+    return Regenerator(dataset, places=hint)

@@ -14,13 +14,13 @@ _BAR = 40  # characters of the longest bar
 
 
 @click.command()
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a")
+@click.argument("b")
 @click.option("--atol", type=click.FloatRange(0), metavar="X", help="Absolute tolerance; else the job's of A.")
 @click.option("--rtol", type=click.FloatRange(0), metavar="X", help="Relative tolerance; else the job's of A.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png", help="Draw how far apart.")
 @as_json
-def compare(a: Path, b: Path, atol: float | None, rtol: float | None, plot: Path | None, json_: bool) -> None:
+def compare(a: str, b: str, atol: float | None, rtol: float | None, plot: Path | None, json_: bool) -> None:
     """Compare two datasets item by item: identical, within tolerance, different.
 
     \b
@@ -53,7 +53,7 @@ def compare(a: Path, b: Path, atol: float | None, rtol: float | None, plot: Path
     sys.exit(DONE if report.passed else DIFFERS)
 
 
-def _before(a: Path, b: Path, differs: dict[str, list[str]]) -> str:
+def _before(a: str, b: str, differs: dict[str, list[str]]) -> str:
     heads = {"job_differs": f"jobs differ (here {a}, there {b}):"}
     heads["environment_differs"] = f"environments differ (first {a}, recorded {b}):"
     return "".join(

@@ -1,4 +1,4 @@
-"""Commands that take a job: ``run``, ``plan``, ``probe``."""
+"""Commands that make datasets, or say beforehand what they would be: ``run``, ``merge``, ``plan``, ``probe``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import click
 from reprobatch.commands.common import (
     DIFFERS,
     DONE,
-    FOLDER,
     as_json,
     job_argument,
+    out_option,
     overrides,
+    parts_of,
     show_result,
     shown,
 )
@@ -26,17 +27,19 @@ from reprobatch.errors import JobError
 
 @click.command()
 @job_argument
-@click.option("--out", required=True, type=FOLDER, help="Dataset folder; new, or this job's.")
+@out_option
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="At most N workers at once.")
 @click.option("--address", metavar="ADDRESS", help="Ray cluster to join, instead of RAY_ADDRESS or a local one.")
+@click.option("--part", "part", metavar="K/N", default="1/1", help="Only the K-th of N parts; see 'merge'.")
 @click.option("--accept-nondeterminism", "insist", is_flag=True, help="Run although the contract does not hold.")
 @overrides
 @as_json
 def run(
     job: Path,
-    out: Path,
+    out: str,
     workers: int | None,
     address: str | None,
+    part: str,
     insist: bool,
     overrides: tuple[str, ...],
     json_: bool,
@@ -46,14 +49,20 @@ def run(
     \b
     reprobatch run jobs/digits.yaml --out digits
     reprobatch run jobs/digits.yaml --out digits -s items.repeat=10 --workers 2
+    reprobatch run jobs/digits.yaml --out s3://bucket/digits
+
+    Given a dataset of a shorter job, which differs in nothing but the number of items, it adds the
+    items that are missing at the end.
     """
     from reprobatch.resolve import load
+    from reprobatch.store import is_url
 
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not out.is_absolute():
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not (is_url(out) or Path(out).is_absolute()):
         raise JobError(
-            f"expected --out to be an absolute path on storage that all nodes share, found '{out}'; a submitted job's "
-            "working directory is on one node and is deleted after it"
+            f"expected --out to be a URL or an absolute path on storage that all nodes share, found '{out}'; a "
+            "submitted job's working directory is on one node and is deleted after it"
         )
+    wanted = parts_of(part)
     resolved = load(job, list(overrides))
     _warn_repeated_seeds(resolved)
     from reprobatch.runner import run as run_job  # loads ray: not before the job is known to be right
@@ -61,9 +70,38 @@ def run(
 
     # Ray prints what befalls its nodes on stdout, where nothing but the result belongs
     with redirect_stdout(sys.stderr), RunView() as view:
-        outcome = run_job(resolved, out, workers=workers, address=address, insist=insist, on_event=view)
-    text = f"{outcome.items} items ({outcome.made} made now) in {outcome.seconds:.1f} s\nroot {outcome.root}"
+        outcome = run_job(resolved, out, workers=workers, address=address, insist=insist, part=wanted, on_event=view)
+    text = f"{outcome.items} items ({outcome.made} made now) in {outcome.seconds:.1f} s\n"
+    text += (
+        f"part {part} is there; 'reprobatch merge' puts parts together"
+        if outcome.root is None
+        else f"root {outcome.root}"
+    )
     show_result(asdict(outcome), text, json_)
+
+
+@click.command()
+@click.argument("parts", nargs=-1, required=True, metavar="DIR...")
+@out_option
+@as_json
+def merge(parts: tuple[str, ...], out: str, json_: bool) -> None:
+    """Put datasets that were made in parts together, to the bytes of one run.
+
+    \b
+    reprobatch run jobs/digits.yaml --out one --part 1/2      # on one cluster
+    reprobatch run jobs/digits.yaml --out two --part 2/2      # on another
+    reprobatch merge one two --out digits
+    """
+    from reprobatch.dataset import Dataset
+    from reprobatch.merge import merge as put_together
+    from reprobatch.progress import Progress
+
+    opened = [Dataset(part) for part in parts]
+    total = sum(len(dataset.plan.shard(shard)) for dataset in opened for shard in dataset.store.shards())
+    with Progress(total, label="items copied") as progress:
+        root = put_together(opened, out, progress.add)
+    facts = {"items": len(opened[0]), "root": root, "out": out}
+    show_result(facts, f"{len(opened[0])} items of {len(parts)} parts\nroot {root}", json_)
 
 
 @click.command()
@@ -76,12 +114,13 @@ def plan(job: Path, overrides: tuple[str, ...], json_: bool) -> None:
 
     from reprobatch import seeds
     from reprobatch.estimate import output_bytes
-    from reprobatch.resolve import load
+    from reprobatch.resolve import largest_argument, load
 
     resolved = load(job, list(overrides))
     plan, first = resolved.plan, min(5, resolved.plan.count)
     explicit = [item["seed"] for item in resolved.reader.read(0, first) if "seed" in item]
-    each = output_bytes(resolved.job, resolved.model.folder)
+    output, dtype = resolved.job.output, resolved.job.pipeline.dtype
+    each = output_bytes(output, dtype, largest_argument(resolved.job.call, resolved.reader), resolved.model.folder)
     facts = {
         "items": plan.count,
         "shards": plan.shards,

@@ -20,7 +20,7 @@ from reprobatch.commands.common import (
 @click.command()
 @dir_argument
 @as_json
-def status(dir: Path, json_: bool) -> None:
+def status(dir: str, json_: bool) -> None:
     """Show how far a dataset is, from its folder alone."""
     from reprobatch.dataset import Dataset
     from reprobatch.status import status as read
@@ -38,7 +38,7 @@ def status(dir: Path, json_: bool) -> None:
 @dir_argument
 @click.argument("index", type=int)
 @as_json
-def show(dir: Path, index: int, json_: bool) -> None:
+def show(dir: str, index: int, json_: bool) -> None:
     """Show one item's row."""
     from reprobatch.dataset import Dataset
 
@@ -62,7 +62,7 @@ def show(dir: Path, index: int, json_: bool) -> None:
 @model_option
 @place_option
 @as_json
-def export(dir: Path, to: Path, model: str | None, places: tuple[str, ...], json_: bool) -> None:
+def export(dir: str, to: Path, model: str | None, places: tuple[str, ...], json_: bool) -> None:
     """Write every item as a PNG, latents decoded through the pipeline's VAE."""
     from reprobatch import export as files
     from reprobatch.dataset import Dataset

@@ -1,0 +1,106 @@
+"""``manifest.json``, and the root and file hashes that a complete dataset gets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from reprobatch import store as names
+from reprobatch.dataset import Dataset
+from reprobatch.errors import DataError
+from reprobatch.job import ResolvedJob
+from reprobatch.merkle import CompactRange
+from reprobatch.plan import Plan
+from reprobatch.store import Store, shard_name
+
+FORMAT = "reprobatch/1"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the root needs of a shard: its Merkle compact range as text, and its file's SHA-256."""
+
+    compact: str
+    sha256: str
+
+
+def describe(job: ResolvedJob, plan: Plan) -> dict[str, Any]:
+    """The part of the manifest that follows from the job and the plan alone."""
+    return {
+        "format": FORMAT,
+        "job_digest": job.digest,
+        "model_digest": job.pipeline.model_digest,
+        "seed_scheme": job.seed_scheme,
+        "plan": {
+            "items": plan.count,
+            "shards": plan.shards,
+            "batches": plan.total_batches,
+            "padded": plan.padded,
+        },
+    }
+
+
+def write(store: Store, entries: dict[str, Any]) -> None:
+    """Put the manifest in the place of an earlier one."""
+    text = json.dumps(entries, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    store.replace(names.MANIFEST, text.encode())
+
+
+def complete(store: Store, job: ResolvedJob, plan: Plan, known: dict[int, Part]) -> str:
+    """Put the root together, and write it and the files' hashes down; returns the root, hex.
+
+    ``known`` spares shards of this run from being read back. Raises :class:`DataError` where a shard is
+    missing, damaged or another job's, and where the dataset as it was would not be the beginning of this.
+    """
+    dataset = Dataset(store.address)
+    with ThreadPoolExecutor() as pool:
+        parts = list(pool.map(lambda shard: known.get(shard) or _part(dataset, shard), range(plan.shards)))
+    _check_old_root(dataset, parts)
+    root = _root([part.compact for part in parts])
+    sums = "".join(f"{part.sha256}  {shard_name(shard)}\n" for shard, part in enumerate(parts)).encode()
+    _put_sums(store, sums, grown=bool(dataset.segments))
+    segments = {"segments": [segment.as_dict() for segment in dataset.segments]} if dataset.segments else {}
+    kept = {name: entry for name, entry in dataset.manifest.items() if name != "segments"}
+    write(
+        store,
+        {**kept, **describe(job, plan), **segments, "root": root, "files": hashlib.sha256(sums).hexdigest()},
+    )
+    return root
+
+
+def _part(dataset: Dataset, shard: int) -> Part:
+    footer, name = dataset.footer(shard), shard_name(shard)
+    if footer.job != dataset.job_digest(shard) or footer.shard != shard:
+        raise DataError(f"{name}: expected a shard of this job, found one of another; remove it and run again")
+    return Part(footer.compact, dataset.store.sha256(name))
+
+
+def _root(compacts: list[str]) -> str:
+    whole = CompactRange.of(0, [])
+    for text in compacts:
+        whole = whole.merge(CompactRange.from_text(text))
+    return whole.root().hex()
+
+
+def _check_old_root(dataset: Dataset, parts: list[Part]) -> None:
+    for segment in dataset.segments:
+        shards = dataset.plan.shard_of(segment.stop)
+        found = _root([part.compact for part in parts[:shards]])
+        if found != segment.root:
+            raise DataError(
+                f"expected items 0 … {segment.stop - 1} with root {segment.root}, found root {found}: what was there "
+                "before the dataset grew has changed; see 'reprobatch verify'"
+            )
+
+
+def _put_sums(store: Store, sums: bytes, *, grown: bool) -> None:
+    if grown and store.exists(names.SUMS):
+        there = store.get(names.SUMS)
+        if not sums.startswith(there):
+            raise DataError(f"{names.SUMS}: expected the hashes of the first shards to stay, found others")
+        store.replace(names.SUMS, sums)
+    else:
+        store.put_new(names.SUMS, sums)
