@@ -48,6 +48,16 @@ class Dataset:
         return found
 
     @cached_property
+    def places(self) -> dict[str, str]:
+        """Where model, parts and inputs lay on the machine that made it, by name; no part of the dataset."""
+        try:
+            found = json.loads(self.store.get(f"{names.LOG}/places.json"))["model"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        named = found if isinstance(found, dict) else {"model": found}
+        return {str(name): str(path) for name, path in named.items()}
+
+    @cached_property
     def segments(self) -> list[Segment]:
         """What the dataset was before it grew, oldest first; empty where it never did."""
         return read_segments(self.manifest, self.job)

@@ -7,6 +7,7 @@ digest over its bytes, so that another file under the same name is another job. 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -125,6 +126,19 @@ def locate(name: str, pinned: ResolvedComponent, hint: str | None) -> Part:
             "it changed under this name, use the one the job was made with"
         )
     return part
+
+
+def locate_all(
+    model: str,
+    revision: str | None,
+    digest: str,
+    pinned: Mapping[str, ResolvedComponent | ResolvedAdapter],
+    places: Mapping[str, str],
+) -> tuple[models.Model, dict[str, Part]]:
+    """A resolved pipeline's model and parts on this machine, proven by their digests; errors as :func:`locate`."""
+    found = {name: locate(name, part, places.get(name)) for name, part in pinned.items()}
+    digests = {name: part.digest for name, part in found.items()}
+    return models.locate(model, revision, digest, places.get("model"), digests), found
 
 
 def _part(name: str, reference: str, revision: str | None, path: Path) -> Part:

@@ -32,6 +32,7 @@ Kind = Literal[
     "merkle",
     "root",
     "manifest",
+    "model",
     "signature",
 ]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprobatch import determinism, environment, models, parts, seeds
+from reprobatch import determinism, environment, parts, seeds
 from reprobatch.contract import Answer, Contract, Place, Samples, padded
 from reprobatch.errors import BatchHung, ItemFailed, ReprobatchError
 from reprobatch.job import ResolvedJob
@@ -198,10 +198,8 @@ class Worker:
         determinism.fix(job.determinism, job.workers.threads, job.device)
         from reprobatch.pipeline import Pipeline
 
-        spec, places = job.pipeline, parts.places(hint)
-        found = {name: parts.locate(name, part, places.get(name)) for name, part in spec.parts.items()}
-        digests = {name: part.digest for name, part in found.items()}
-        model = models.locate(spec.model, spec.revision, spec.model_digest, places.get("model"), digests)
+        spec = job.pipeline
+        model, found = parts.locate_all(spec.model, spec.revision, spec.model_digest, spec.parts, parts.places(hint))
         return Pipeline(job, model.folder, {name: part.path for name, part in found.items()})
 
 
