@@ -36,7 +36,7 @@ def test_plain_diffusers_gets_the_stored_bytes(family: tuple[str, Dataset, Path]
     threads = torch.get_num_threads()
     pipe = oracle.load(dataset.job.as_dict(), model)
     try:
-        counts = oracle.compare(dataset.store.root, pipe)
+        counts = oracle.compare(Path(dataset.store.address), pipe)
     finally:
         torch.set_num_threads(threads)
     assert counts == (len(dataset), 0) == (5, 0)
@@ -65,7 +65,7 @@ def test_the_column_is_called_what_the_pipelines_own_output_class_calls_it(famil
     name, dataset, _ = family
     column = {"latent": "latents"}.get(FAMILIES[name].output, FAMILIES[name].output)
     assert dataset.job.column == column
-    assert f"`{column}`" in (dataset.store.root / "README.md").read_text()
+    assert f"`{column}`" in (Path(dataset.store.address) / "README.md").read_text()
 
 
 @pytest.mark.parametrize("family", ["Stable Audio", "DDIM"], indirect=True)
