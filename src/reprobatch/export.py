@@ -1,8 +1,9 @@
-"""Outputs as files people open: ``.safetensors``, ``.npy`` and ``.png``."""
+"""Outputs as files people open: ``.safetensors``, ``.npy``, ``.png`` and ``.wav``."""
 
 from __future__ import annotations
 
 import io
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from reprobatch.errors import JobError
 from reprobatch.folder import replace_file
 from reprobatch.record import Output
 
-SUFFIXES = (".safetensors", ".npy", ".png")
+SUFFIXES = (".safetensors", ".npy", ".png", ".wav")
 
 
 def check_suffix(path: Path) -> None:
@@ -25,8 +26,8 @@ def check_suffix(path: Path) -> None:
         raise JobError(f"--to: the folder of '{path}' does not exist; make it first")
 
 
-def save(output: Output, path: Path, decode: Callable[[Output], np.ndarray]) -> None:
-    """Write one output; ``decode`` makes a uint8 picture of it, for PNG."""
+def save(output: Output, path: Path, decode: Callable[[Output], np.ndarray], sampling_rate: Callable[[], int]) -> None:
+    """Write one output; ``decode`` makes a uint8 picture of it for PNG, ``sampling_rate`` tells a sound's for WAV."""
     check_suffix(path)
     if path.suffix == ".npy":
         buffer = io.BytesIO()
@@ -34,6 +35,8 @@ def save(output: Output, path: Path, decode: Callable[[Output], np.ndarray]) -> 
         replace_file(path, buffer.getvalue(), path.parent)
     elif path.suffix == ".safetensors":
         replace_file(path, _safetensors(output), path.parent)
+    elif path.suffix == ".wav":
+        replace_file(path, _wav(output.numpy(), sampling_rate()), path.parent)
     else:
         replace_file(path, _png(decode(output)), path.parent)
 
@@ -73,4 +76,16 @@ def _png(picture: np.ndarray) -> bytes:
         raise JobError(f"expected a picture of shape (height, width, channels), found {list(picture.shape)}; use .npy")
     buffer = io.BytesIO()
     Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _wav(sound: np.ndarray, rate: int) -> bytes:
+    """16 bits a sample; values in [-1, 1], what lies outside is cut off."""
+    channels = sound[None] if sound.ndim == 1 else sound
+    if channels.ndim != 2 or not 1 <= len(channels) <= 8:
+        raise JobError(f"expected sound of shape (channels, samples), found {list(sound.shape)}; use .npy")
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setparams((len(channels), 2, rate, 0, "NONE", "not compressed"))
+        file.writeframes((channels.T * 32767.0).round().clip(-32768, 32767).astype("<i2").tobytes())
     return buffer.getvalue()

@@ -225,6 +225,14 @@ class Pipeline:
             picture = vae.decode(scaled, return_dict=False)[0]
         return to_uint8(self.pipe.image_processor.postprocess(picture, output_type="np")[0])
 
+    def sampling_rate(self) -> int:
+        """Samples a second of the sound that the pipeline gives. Raises :class:`JobError` where it says none."""
+        for name in ("vocoder", "vae"):
+            rate = getattr(getattr(self.pipe.components.get(name), "config", None), "sampling_rate", None)
+            if isinstance(rate, int) and self.job.output not in ("latent", "pixels"):
+                return rate
+        raise JobError(f"{self.job.output} of {type(self.pipe).__name__}: no sound with a sampling rate; use .npy")
+
     def _check(self) -> None:
         name, known = type(self.pipe).__name__, list(self._parameters)
         items = self.job.items

@@ -134,6 +134,10 @@ class Worker:
         """An output as a picture; see :meth:`reprobatch.pipeline.Pipeline.decode`."""
         return self._lane.submit(self._pipeline.decode, output).result()
 
+    def sampling_rate(self) -> int:
+        """Of the pipeline's sound; see :meth:`reprobatch.pipeline.Pipeline.sampling_rate`."""
+        return int(self._pipeline.sampling_rate())
+
     def _compute(
         self, writer: ShardWriter, batches: Sequence[Batch], items: Sequence[dict[str, Any]]
     ) -> Iterator[float]:
