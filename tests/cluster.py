@@ -23,9 +23,10 @@ class Nodes:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.address = self._answer("address")
 
-    def add(self, **variables: str) -> None:
+    def add(self, **variables: str) -> int:
+        """One node more; its number."""
         self._say(f"add {json.dumps(variables)}")
-        self._answer("added")
+        return int(self._answer("added"))
 
     def remove(self, number: int) -> None:
         self._say(f"remove {number}")
@@ -68,7 +69,7 @@ def main() -> None:
         verb, _, rest = line.partition(" ")
         if verb == "add":
             members.append(cluster.add_node(num_cpus=1, env_vars=json.loads(rest)))
-            print("added", flush=True)
+            print("added", len(members) - 1, flush=True)
         else:
             cluster.remove_node(members[int(rest)], allow_graceful=False)
             print("removed", flush=True)

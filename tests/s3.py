@@ -83,7 +83,7 @@ class Proxy:
     request on and answers with an error, ``stale`` takes the newest entry out of a listing.
     """
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, host: str = "127.0.0.1") -> None:
         target = urlsplit(endpoint).netloc
         self.harm: Callable[[str, str], str | None] = lambda method, path: None
         self.requests: list[tuple[str, str]] = []
@@ -102,9 +102,9 @@ class Proxy:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((host, 0), Handler)
         self._server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.endpoint = f"http://{host}:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:

@@ -7,19 +7,25 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from reprobatch.contract import Answer, Contract, Place, Samples, canary
 from reprobatch.dataset import Dataset
-from reprobatch.errors import DataError
+from reprobatch.errors import DataError, StorageError
 from reprobatch.job import ResolvedJob
 from reprobatch.parts import Hint
 from reprobatch.plan import Batch
-from reprobatch.store import open_store, sha256_of, shard_name
+from reprobatch.store import Data, open_store, sha256_of, shard_name
 from reprobatch.worker import Worker
 
+PATIENCE = 30.0  # seconds that a finished shard is kept for a store that does not take it
+PAUSE = 2.0  # seconds until it is put again
 
-@dataclass(frozen=True)
+_store = cache(open_store)  # what a bucket can do is asked once
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What a worker says of a shard it committed; ``sha256`` is the file's."""
 
@@ -56,7 +62,7 @@ class Actor:
         start = time.monotonic()
         shard = self.worker.shard(number, batches, items, self.made_in)
         try:
-            new = open_store(out).put_new(shard_name(number), shard.data)
+            new = _put(out, shard_name(number), shard.data)
         except DataError:
             there = self._made_elsewhere(out, number)
             if there is None:
@@ -83,3 +89,15 @@ class Actor:
             return None
         data = dataset.store.get(shard_name(number))
         return Receipt(number, footer.rows, sha256_of([data]), footer.compact, len(data), 0.0, 0.0, False)
+
+
+def _put(out: str, name: str, data: Data) -> bool:
+    """Put a finished shard, again and again for a while: what cost minutes is not lost for a moment's trouble."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return _store(out).put_new(name, data)
+        except (OSError, StorageError):
+            if time.monotonic() > until:
+                raise
+        time.sleep(PAUSE)

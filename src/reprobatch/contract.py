@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from reprobatch.errors import NotReproducible
 from reprobatch.items import splitting_columns
@@ -33,6 +33,7 @@ INFORMATION = ("batch_size_free", "thread_free")  # nothing rests on these: both
 REQUIRED = ("repeatable", "fresh_process", "stray_randomness")
 
 Place = tuple[int, dict[str, Any]]  # an item's index, and its own columns
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,9 @@ def samples(job: ResolvedJob, plan: Plan, read: Callable[[int, int], list[dict[s
     return Samples(first, [(at, {**read(at, at + 1)[0], **shared}) for at in spread])
 
 
-def padded(places: Sequence[Place], size: int) -> list[Place]:
-    """A batch filled up with copies of its last item."""
-    return [*places, *[places[-1]] * (size - len(places))]
+def padded(slots: Sequence[T], size: int) -> list[T]:
+    """A batch filled up with copies of its last slot."""
+    return [*slots, *[slots[-1]] * (size - len(slots))]
 
 
 def canary(outputs: Iterable[Output]) -> str:

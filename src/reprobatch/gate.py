@@ -9,7 +9,7 @@ from reprobatch.admission import Admission, Arrival
 from reprobatch.contract import Samples
 
 Event = dict[str, Any]
-Task = Literal["load", "probe", "fresh"]  # what an actor is asked besides shards
+Task = Literal["up", "load", "probe", "fresh"]  # what an actor is asked besides shards
 
 
 class Member(Protocol):

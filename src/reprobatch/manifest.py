@@ -17,9 +17,10 @@ from reprobatch.plan import Plan
 from reprobatch.store import Store, shard_name
 
 FORMAT = "reprobatch/1"
+AT_ONCE = 1000  # shards that are asked to be read back
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """What the root needs of a shard: its Merkle compact range as text, and its file's SHA-256."""
 
@@ -56,8 +57,7 @@ def complete(store: Store, job: ResolvedJob, plan: Plan, known: dict[int, Part])
     missing, damaged or another job's, and where the dataset as it was would not be the beginning of this.
     """
     dataset = Dataset(store.address)
-    with ThreadPoolExecutor() as pool:
-        parts = list(pool.map(lambda shard: known.get(shard) or _part(dataset, shard), range(plan.shards)))
+    parts = _parts(dataset, plan.shards, known)
     _check_old_root(dataset, parts)
     root = _root([part.compact for part in parts])
     sums = "".join(f"{part.sha256}  {shard_name(shard)}\n" for shard, part in enumerate(parts)).encode()
@@ -69,6 +69,16 @@ def complete(store: Store, job: ResolvedJob, plan: Plan, known: dict[int, Part])
         {**kept, **describe(job, plan), **segments, "root": root, "files": hashlib.sha256(sums).hexdigest()},
     )
     return root
+
+
+def _parts(dataset: Dataset, shards: int, known: dict[int, Part]) -> list[Part]:
+    unknown = [shard for shard in range(shards) if shard not in known]
+    found: dict[int, Part] = {}
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(unknown), AT_ONCE):  # what the pool is asked takes room until it is answered
+            some = unknown[start : start + AT_ONCE]
+            found.update(zip(some, pool.map(lambda shard: _part(dataset, shard), some), strict=True))
+    return [known[shard] if shard in known else found[shard] for shard in range(shards)]
 
 
 def _part(dataset: Dataset, shard: int) -> Part:

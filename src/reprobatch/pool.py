@@ -30,27 +30,27 @@ from reprobatch.parts import Hint
 from reprobatch.plan import Plan
 from reprobatch.schedule import Schedule
 from reprobatch.settings import Operation
+from reprobatch.watch import DOING, Watch
 
 IN_FLIGHT = 2  # shards an actor has at once
 MAX_LOST = 5  # actors that may die before they are ready, one after the other
 SLOW = 1.5  # times the mean, after which an idle worker takes a copy of a shard
 WAIT = 0.5  # seconds between two looks at the clock
-GRACE = 10.0  # seconds beyond its batches' that a shard may take
 LOOK = 5.0  # seconds between two looks at the cluster
-SAY = 30.0  # seconds without any worker after which the reason is said
 
 Read = Callable[[int, int], list[dict[str, Any]]]
 
 
 @dataclass
 class _Member:
-    """The driver's side of an actor; ``up`` is there once its process runs."""
+    """The driver's side of an actor."""
 
     name: int
     handle: Any
-    spawned: float
-    up: Any
+    since: float  # when it was spawned, came up or was last asked something
+    up: bool = False  # its process runs
     ready: bool = False  # may be given work
+    host: str | None = None  # known once it has loaded
     ended: bool = False  # by us, for a call that hangs: its other shard is not to blame
     arrival: Arrival | None = None
     shards: set[int] = field(default_factory=set)
@@ -82,13 +82,13 @@ class Pool:
         self._job, self._model, self._out, self._operation = job, model, out, operation
         self._tell = on_event
         self._gate = Gate(admission, samples, on_event, self._ask, self._dismiss)
-        self._most = min(most or 10**6, operation.max_workers or 10**6)
+        self._most, self._local = min(most or 10**6, operation.max_workers or 10**6), local
         self._members: dict[int, _Member] = {}
         self._pending: dict[ray.ObjectRef[Any], tuple[_Member, int | Task]] = {}
         self._started: dict[int, float] = {}
         self._durations: deque[float] = deque(maxlen=100)
         self._spawned = self._lost_in_row = self._room = self._wanted = 0
-        self._looked = self._said = float("-inf")
+        self._looked = float("-inf")
         needs = job.workers
         self._remote = ray.remote(actor).options(
             num_cpus=needs.cpus,
@@ -102,7 +102,9 @@ class Pool:
 
     def run(self, schedule: Schedule, plan: Plan, read: Read) -> None:
         """Work until nothing is left. Raises for errors that no other attempt could mend."""
-        self._said = time.monotonic()
+        needs, batches = self._job.workers, IN_FLIGHT * self._job.shard_size / self._job.batch_size
+        now = time.monotonic()
+        self._watch = Watch(self._operation, batches, lambda: cluster.shortage(needs), self._tell, now)
         with interruptible() as raise_if_interrupted:
             try:
                 while not schedule.finished or self._gate.still_asking(self._members.values()):
@@ -112,7 +114,7 @@ class Pool:
                     ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=WAIT)
                     for reference in ready:
                         self._take(reference, schedule)
-                    self._look_for_stragglers()
+                    self._look()
             finally:
                 for member in self._members.values():
                     with suppress(Exception):  # it may be dead already; nothing is left to lose
@@ -122,9 +124,12 @@ class Pool:
         now = time.monotonic()
         if now - self._looked > LOOK:
             self._looked, self._room = now, cluster.room(self._job.workers)
-        # a cluster that scales from zero grows by what is asked of it
-        places = min(self._most, max(self._room, self._operation.min_workers))
-        self._wanted = min(places - len(self._gate.turned_away), schedule.remaining)
+        # a cluster that scales from zero grows by what is asked of it; a local one never grows
+        asked = min(self._most, max(self._room, self._operation.min_workers))
+        if self._local and min(asked, schedule.remaining) > self._room:
+            self._watch.missing(asked - self._room, asked)
+            asked = self._room
+        self._wanted = min(asked - len(self._gate.turned_away), schedule.remaining)
         while len(self._members) < self._wanted:
             self._spawn(now)
         if not self._members and not schedule.finished:
@@ -136,12 +141,14 @@ class Pool:
     def _spawn(self, now: float) -> None:
         self._spawned += 1
         handle = self._remote.remote()
-        member = _Member(self._spawned, handle, now, handle.up.remote())
+        member = _Member(self._spawned, handle, now)
         self._members[member.name] = member
+        self._ask(member, "up", handle.up.remote())
         limit = self._operation.batch_seconds
         self._ask(member, "load", handle.load.remote(self._job.canonical, self._model, self._gate.samples.first, limit))
 
     def _ask(self, member: _Member, task: int | Task, reference: ray.ObjectRef[Any]) -> None:
+        member.since = time.monotonic()
         self._pending[reference] = (member, task)
 
     def _dismiss(self, member: _Member) -> None:
@@ -150,7 +157,7 @@ class Pool:
 
     def _assign(self, schedule: Schedule, plan: Plan, read: Read) -> None:
         # a second shard in flight only while every worker, those still loading too, will have a first
-        spare = schedule.remaining - schedule.running - sum(not m.shards for m in self._members.values())
+        spare = schedule.remaining - schedule.running - sum(m.up and not m.shards for m in self._members.values())
         for depth in range(1, IN_FLIGHT + 1):
             for member in self._members.values():
                 if not member.ready or len(member.shards) >= depth:
@@ -176,7 +183,7 @@ class Pool:
         member.shards.add(shard)
         self._started[shard] = time.monotonic()
         self._ask(member, shard, reference)
-        self._tell({"event": "start", "shard": shard, "attempt": attempt, "worker": member.name})
+        self._tell({**_of(member, "start", shard), "attempt": attempt})
 
     def _take(self, reference: ray.ObjectRef[Any], schedule: Schedule) -> None:
         member, task = self._pending.pop(reference)
@@ -187,8 +194,12 @@ class Pool:
         except exceptions.RayError as error:
             self._lost(member, task, f"worker died: {cluster.one_line(error)}", schedule)
         else:
+            if task == "up":
+                member.up, member.since = True, time.monotonic()
+                return
             self._lost_in_row = 0
             if isinstance(task, str):
+                member.host = result["host"] if task == "load" else member.host
                 self._gate.answered(member, task, result, self._members.values(), only=self._wanted == 1)
             else:
                 self._done(member, task, result, schedule)
@@ -198,10 +209,10 @@ class Pool:
         since = self._started.pop(shard, None)  # gone where another worker was first
         if since is not None:
             self._durations.append(time.monotonic() - since)
-        first = not schedule.is_done(shard)
+        first, attempt = not schedule.is_done(shard), schedule.attempt(shard)
         schedule.finish(shard)
         if first:
-            self._tell({"event": "done", "shard": shard, "worker": member.name, "receipt": receipt})
+            self._tell({**_of(member, "done", shard), "attempt": attempt, "receipt": receipt})
 
     def _failed(self, member: _Member, task: int | Task, error: exceptions.RayTaskError, schedule: Schedule) -> None:
         cause = error.cause if isinstance(error.cause, BaseException) else error
@@ -211,8 +222,7 @@ class Pool:
         if isinstance(task, str):
             if isinstance(cause, ReprobatchError):
                 raise type(cause)(str(cause)) from None
-            doing = {"load": "load the pipeline", "probe": "run the probes", "fresh": "start a new process"}[task]
-            raise RunFailed(f"a worker could not {doing}: {reason}") from None
+            raise RunFailed(f"a worker could not {DOING[task]}: {reason}") from None
         if isinstance(cause, BatchHung):  # its thread hangs on: only the end of the process ends it
             ray.kill(member.handle)
             self._lost(member, task, reason, schedule)
@@ -229,6 +239,8 @@ class Pool:
 
     def _lost(self, member: _Member, task: int | Task, reason: str, schedule: Schedule) -> None:
         if self._members.pop(member.name, None) is not None:
+            with suppress(Exception):  # one that was only out of reach may live on
+                ray.kill(member.handle)
             self._lost_in_row += not member.ready
             self._tell({"event": "lost", "worker": member.name, "reason": reason})
             self._gate.lost(member, self._members.values(), only=self._wanted == 1)
@@ -240,40 +252,14 @@ class Pool:
             raise RunFailed(f"{MAX_LOST} workers died one after the other before they were ready; the last: {reason}")
 
     def _tell_failed(self, member: _Member, shard: int, reason: str, *, again: bool) -> None:
-        event = "again" if again else "failed"
-        self._tell({"event": event, "shard": shard, "worker": member.name, "reason": reason})
+        self._tell({**_of(member, "again" if again else "failed", shard), "reason": reason})
 
-    def _look_for_stragglers(self) -> None:
-        """Say why nobody is up; end those that do not come up in time."""
-        now = time.monotonic()
-        if any(member.ready for member in self._members.values()):
-            self._said = now
-        elif now - self._said > SAY:
-            self._tell(
-                {"event": "waiting", "reason": f"no worker is up: {self._why(next(iter(self._members.values())))}"}
-            )
-            self._said = now
-        self._end_frozen(now)
-        for member in list(self._members.values()):
-            if member.arrival is None and now - member.spawned > self._operation.start_seconds:
-                reason = f"a worker did not come up in {self._operation.start_seconds:g} s: {self._why(member)}"
-                if len(self._members) == 1:
-                    raise RunFailed(f"{reason}; give it longer with operation.start_seconds")
-                # its pending load ends with an error that _lost takes, once
-                ray.kill(member.handle)
+    def _look(self) -> None:
+        members, asked = self._members.values(), self._pending.values()
+        for member in self._watch.look(time.monotonic(), members, asked, self._started):
+            # what it was asked ends with an error that _lost takes
+            ray.kill(member.handle)
 
-    def _end_frozen(self, now: float) -> None:
-        """End workers that do not even say that their call hangs: a stopped process, a machine that is cut off."""
-        limit = self._operation.batch_seconds
-        if limit is None:
-            return
-        batches = IN_FLIGHT * self._job.shard_size / self._job.batch_size  # all that a worker may have before it
-        for member, task in list(self._pending.values()):
-            since = self._started.get(task) if isinstance(task, int) else None
-            if since is not None and now - since > limit * batches + GRACE and task in member.shards:
-                # its pending shards end with an error that _lost takes
-                ray.kill(member.handle)
 
-    def _why(self, member: _Member) -> str:
-        started, _ = ray.wait([member.up], timeout=0)
-        return "its process runs and is still loading the pipeline" if started else cluster.shortage(self._job.workers)
+def _of(member: _Member, event: str, shard: int) -> Event:
+    return {"event": event, "shard": shard, "worker": member.name, "host": member.host}

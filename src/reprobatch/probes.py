@@ -169,19 +169,19 @@ def same(expected: Sequence[Output], found: Sequence[Output]) -> Answer:
         return Answer(False, None, f"expected {len(expected)} outputs, found {len(found)}")
     compared = [verdict.compare(a, b) for a, b in zip(expected, found, strict=True)]
     differing = [c.linf for c in compared if c.verdict != "identical"]
-    if not differing:
-        return Answer(True, 0.0)
-    known = [linf for linf in differing if linf is not None]
-    return Answer(False, max(known) if len(known) == len(differing) else None)
+    return Answer(False, _largest(differing)) if differing else Answer(True, 0.0)
 
 
 def _all(answers: Iterable[Answer]) -> Answer:
     """One answer for several: it holds where all do; the largest difference."""
     failed = [answer for answer in answers if not answer.holds]
-    if not failed:
-        return Answer(True, 0.0)
-    known = [a.linf for a in failed if a.linf is not None]
-    return Answer(False, max(known) if len(known) == len(failed) else None, failed[0].why)
+    return Answer(False, _largest([a.linf for a in failed]), failed[0].why) if failed else Answer(True, 0.0)
+
+
+def _largest(linfs: Sequence[float | None]) -> float | None:
+    """The largest difference, ``None`` where one of them is not known."""
+    known = [linf for linf in linfs if linf is not None]
+    return max(known) if len(known) == len(linfs) else None
 
 
 def _guarded(answer: Callable[[], Answer], where: str = "") -> Answer:

@@ -143,7 +143,8 @@ class Operation(Strict):
 
     ``min_workers`` are asked for even where there is no room yet (a cluster that scales grows by what is
     asked of it), ``max_workers`` is the most at once; a shard is tried ``attempts`` times; a pipeline
-    call may take ``batch_seconds``, and a worker ``start_seconds`` to come up.
+    call may take ``batch_seconds``. ``start_seconds`` is how long a run waits for a first process to come up,
+    and how long a process may take to load the pipeline, or to answer the probes.
     """
 
     min_workers: int = Field(default=1, ge=1)

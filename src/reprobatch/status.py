@@ -11,11 +11,16 @@ from reprobatch import journal
 from reprobatch.dataset import Dataset
 
 RECENT = 60.0  # seconds that the rate looks back
+SILENT = 60.0  # seconds without a word after which that is said
 
 
 @dataclass(frozen=True)
 class Status:
-    """Shards by state, items a second of late, seconds left (``None`` where nothing moves), workers by host."""
+    """Shards by state, items a second of late, seconds left (``None`` where nothing moves), workers by host.
+
+    ``silent_seconds`` is how long the run has said nothing, by the clocks of its machine and this one: ``None``
+    where no run has begun or the last one has ended. A driver that was killed falls silent.
+    """
 
     done: int
     running: int
@@ -24,6 +29,7 @@ class Status:
     rate: float | None
     eta_seconds: float | None
     workers: dict[str, int]
+    silent_seconds: float | None
 
 
 def status(dataset: Dataset, now: float | None = None) -> Status:
@@ -38,11 +44,13 @@ def status(dataset: Dataset, now: float | None = None) -> Status:
             states[event["shard"]] = event["event"]
     failed = [s for s, state in states.items() if state == "failed" and s not in done]
     running = [] if ended else [s for s, state in states.items() if state == "start" and s not in done]
-    rate = None if ended else _rate(events, time.time() if now is None else now)
+    now = time.time() if now is None else now
+    rate = None if ended else _rate(events, now)
     total = dataset.plan.shards
     left = len(dataset) * (total - len(done)) / total
     eta = left / rate if rate else None
-    return Status(len(done), len(running), len(failed), total, rate, eta, {} if ended else _workers(events))
+    silent = None if ended or not events else max(0.0, now - events[-1]["time"])
+    return Status(len(done), len(running), len(failed), total, rate, eta, {} if ended else _workers(events), silent)
 
 
 def _workers(events: list[dict[str, Any]]) -> dict[str, int]:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,11 +157,13 @@ class Worker:
         span = f"items {batch.start} … {batch.stop - 1}"
         try:
             outputs, seconds = made.result(self._batch_seconds)
-        except FutureTimeout:
-            raise BatchHung(f"{span}: expected a batch within {self._batch_seconds:g} s, found it unfinished") from None
         except (ReprobatchError, MemoryError):
             raise
         except Exception as error:
+            # a pipeline may raise the same class: its own errors are the future's
+            if isinstance(error, TimeoutError) and not (made.done() and made.exception() is error):
+                limit = f"{self._batch_seconds:g} s"
+                raise BatchHung(f"{span}: expected a batch within {limit}, found it unfinished") from None
             raise ItemFailed(f"{span}: {self._blame(batch, slots)}{_said(error)}") from error
         rows = [
             Row(batch.start + slot, seed, batch.number, slot, item, output)
@@ -182,13 +183,12 @@ class Worker:
         return f"{', '.join(guilty)} fails alone too: " if guilty else ""
 
     def _submit(self, items: Sequence[dict[str, Any]], item_seeds: Sequence[int]) -> Future[_Made]:
-        missing = self.job.batch_size - len(items)
-        padded = [*items, *[items[-1]] * missing]
-        padded_seeds = [*item_seeds, *[item_seeds[-1]] * missing]
+        size = self.job.batch_size
+        filled, filled_seeds = padded(items, size), padded(item_seeds, size)
 
         def call() -> tuple[list[Output], float]:
             start = time.perf_counter()
-            outputs = self._pipeline.generate(padded, padded_seeds)
+            outputs = self._pipeline.generate(filled, filled_seeds)
             return outputs[: len(items)], time.perf_counter() - start
 
         return self._lane.submit(call)

@@ -1,0 +1,65 @@
+"""What a worker process does with a shard it has made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from reprobatch import actor
+from reprobatch.errors import DataError, JobError, StorageError
+from reprobatch.worker import Shard
+
+
+class Store:
+    """Takes a shard once it has raised these errors."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors, self.put = list(errors), 0
+
+    def put_new(self, name: str, data: Any) -> bool:
+        self.put += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return True
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """An actor, how often it made a shard, and its store."""
+    found = SimpleNamespace(shards=0, store=Store(), actor=actor.Actor())
+
+    def shard(number: int, *_: Any) -> Shard:
+        found.shards += 1
+        return Shard(number, 8, [b"rows"], "00" * 32, "", 1.0)
+
+    found.actor.worker, found.actor.made_in = SimpleNamespace(shard=shard), None
+    monkeypatch.setattr(actor, "_store", lambda out: found.store)
+    monkeypatch.setattr(actor, "PAUSE", 0.0)
+    yield found
+
+
+def test_a_shard_that_cannot_be_stored_for_a_moment_is_put_again_and_not_made_again(made: SimpleNamespace) -> None:
+    made.store = Store(OSError(28, "No space left on device"), StorageError("503"), OSError(5, "Input/output error"))
+    assert made.actor.make("out", 3, [], []).new
+    assert (made.shards, made.store.put) == (1, 4)
+
+
+def test_a_store_that_never_takes_it_is_an_error_after_a_while(
+    made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actor, "PATIENCE", 0.01)
+    made.store = Store(*[OSError(30, "Read-only file system")] * 10**6)
+    with pytest.raises(OSError, match="Read-only"):
+        made.actor.make("out", 3, [], [])
+    assert made.store.put > 1
+
+
+@pytest.mark.parametrize("error", [DataError("other bytes"), JobError("access denied")])
+def test_what_trying_again_cannot_mend_is_an_error_at_once(made: SimpleNamespace, error: Exception) -> None:
+    made.store = Store(error)
+    with pytest.raises(type(error)):
+        made.actor.make("out", 3, [], [])
+    assert made.store.put == 1
