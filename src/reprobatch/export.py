@@ -36,6 +36,8 @@ def save(output: Output, path: Path, decode: Callable[[Output], np.ndarray], sam
     elif path.suffix == ".safetensors":
         replace_file(path, _safetensors(output), path.parent)
     elif path.suffix == ".wav":
+        if sampling_rate is None:
+            raise JobError(f"--to: expected a pipeline that tells its sampling rate for '{path.name}'; use .npy")
         replace_file(path, _wav(output.numpy(), sampling_rate()), path.parent)
     else:
         replace_file(path, _png(decode(output)), path.parent)
