@@ -26,7 +26,12 @@ def check_suffix(path: Path) -> None:
         raise JobError(f"--to: the folder of '{path}' does not exist; make it first")
 
 
-def save(output: Output, path: Path, decode: Callable[[Output], np.ndarray], sampling_rate: Callable[[], int]) -> None:
+def save(
+    output: Output,
+    path: Path,
+    decode: Callable[[Output], np.ndarray],
+    sampling_rate: Callable[[], int] | None = None,
+) -> None:
     """Write one output; ``decode`` makes a uint8 picture of it for PNG, ``sampling_rate`` tells a sound's for WAV."""
     check_suffix(path)
     if path.suffix == ".npy":
