@@ -16,6 +16,7 @@ from reprobatch import export
 from reprobatch.contract import Contract
 from reprobatch.dataset import Dataset
 from reprobatch.errors import JobError
+from reprobatch.estimate import output_bytes
 from reprobatch.regenerate import Regenerator
 
 REPLAY_ONLY = {"Qwen-Image"}
@@ -66,6 +67,14 @@ def test_the_column_is_called_what_the_pipelines_own_output_class_calls_it(famil
     column = {"latent": "latents"}.get(FAMILIES[name].output, FAMILIES[name].output)
     assert dataset.job.column == column
     assert f"`{column}`" in (Path(dataset.store.address) / "README.md").read_text()
+
+
+def test_the_size_of_an_output_is_told_beforehand_or_not_at_all(family: tuple[str, Dataset, Path]) -> None:
+    name, dataset, model = family
+    argument = FAMILIES[name].call.get
+    told = output_bytes(dataset.job.output, dataset.job.pipeline.dtype, argument, model)
+    assert told is None or [told] * len(dataset) == [len(record.output.data) for record in dataset]
+    assert (told is None) == (name in ("Sana", "LTX", "Stable Audio", "UnCLIP", "Qwen-Image"))
 
 
 @pytest.mark.parametrize("family", ["Stable Audio", "DDIM"], indirect=True)

@@ -11,6 +11,10 @@ from typing import Any
 from reprobatch.errors import JobError
 from reprobatch.record import ITEM_SIZE
 
+# whose configurations say their scales as _scales reads them; other makes (LTX, DC-AE, sound) have ways of their own
+_VAES = (None, "AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderKLWan", "AutoencoderKLQwenImage")
+_PICTURES = ("latent", "pixels", "images", "frames")
+
 Argument = Callable[[str], int | None]
 """A call argument's value, the largest where items differ in it; ``None`` where none is given."""
 
@@ -21,9 +25,11 @@ def output_bytes(output: str, dtype: str, argument: Argument, folder: Path) -> i
     Known are latents of (channels, height, width) at the VAE's scale, with frames at its temporal scale
     for video, and pixels.
     """
-    net = _config(folder, "unet") or _config(folder, "transformer")
+    net, vae = _config(folder, "unet") or _config(folder, "transformer"), _config(folder, "vae")
+    if output not in _PICTURES or vae.get("_class_name") not in _VAES:
+        return None
     try:
-        return _bytes(output, dtype, argument, net, _config(folder, "vae"))
+        return _bytes(output, dtype, argument, net, vae)
     except (KeyError, TypeError, ValueError):  # a configuration of another make
         return None
 

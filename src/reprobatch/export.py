@@ -26,7 +26,12 @@ def check_suffix(path: Path) -> None:
         raise JobError(f"--to: the folder of '{path}' does not exist; make it first")
 
 
-def save(output: Output, path: Path, decode: Callable[[Output], np.ndarray], sampling_rate: Callable[[], int]) -> None:
+def save(
+    output: Output,
+    path: Path,
+    decode: Callable[[Output], np.ndarray],
+    sampling_rate: Callable[[], int] | None = None,
+) -> None:
     """Write one output; ``decode`` makes a uint8 picture of it for PNG, ``sampling_rate`` tells a sound's for WAV."""
     check_suffix(path)
     if path.suffix == ".npy":
@@ -36,6 +41,8 @@ def save(output: Output, path: Path, decode: Callable[[Output], np.ndarray], sam
     elif path.suffix == ".safetensors":
         replace_file(path, _safetensors(output), path.parent)
     elif path.suffix == ".wav":
+        if sampling_rate is None:
+            raise JobError(f"--to: expected a pipeline that tells its sampling rate for '{path.name}'; use .npy")
         replace_file(path, _wav(output.numpy(), sampling_rate()), path.parent)
     else:
         replace_file(path, _png(decode(output)), path.parent)
