@@ -21,8 +21,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import made_up
 from ray import cloudpickle
+
+sys.path.insert(0, str(Path(__file__).parent / "dataset"))
+import made_up
 
 from reprobatch import manifest
 from reprobatch.actor import Receipt

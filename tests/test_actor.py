@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reprobatch import actor
+from reprobatch.cluster import one_line
 from reprobatch.errors import DataError, JobError, StorageError
 from reprobatch.worker import Shard
 
@@ -63,3 +64,12 @@ def test_what_trying_again_cannot_mend_is_an_error_at_once(made: SimpleNamespace
     with pytest.raises(type(error)):
         made.actor.make("out", 3, [], [])
     assert made.store.put == 1
+
+
+def test_why_an_actor_died_is_said_without_its_particulars() -> None:
+    said = (
+        "The actor died unexpectedly before finishing this task.\n\tclass_name: Actor\n\tactor_id: 0123\n\tpid: 7\n"
+        "\tnamespace: 4567\n\tip: 10.0.0.3\nThe actor died because its node has died. \x1b[36mNode Id: 89ab\x1b[39m\n"
+    )
+    expected = "The actor died unexpectedly before finishing this task. The actor died because its node has died. "
+    assert one_line(RuntimeError(said)) == f"{expected}Node Id: 89ab"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,16 @@ from typing import Any
 import pytest
 from ray import cloudpickle
 
+import actors
 import cluster
+from actors import Broken, Harmed, Patient, work
 from conftest import DIGITS, ROOT, SMALL, data, reprobatch
 from reprobatch import journal, runner, seeds
-from reprobatch.actor import Actor, Receipt
-from reprobatch.admission import Admission
-from reprobatch.cluster import connected
-from reprobatch.contract import QUESTIONS, Answer, Contract, samples
 from reprobatch.dataset import Dataset
 from reprobatch.errors import BatchHung, ItemFailed, RunFailed
-from reprobatch.job import ResolvedJob
-from reprobatch.plan import Plan
 from reprobatch.pool import Pool
-from reprobatch.record import Output
 from reprobatch.resolve import load
-from reprobatch.schedule import Schedule
+from reprobatch.status import status
 from reprobatch.worker import Worker
 
 
@@ -47,47 +41,10 @@ def until(process: subprocess.Popen[str], condition: object) -> None:
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[cluster.Nodes]:
     """A cluster of one node with one CPU; a test leaves one."""
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    for module in (__name__, actors.__name__):
+        cloudpickle.register_pickle_by_value(sys.modules[module])
     with cluster.nodes({}) as found:
         yield found
-
-
-class Idle:
-    """An actor that says yes to everything, and takes its time for a shard."""
-
-    def up(self) -> None:
-        pass
-
-    def load(self, *_: Any) -> dict[str, Any]:
-        return {"environment": {}, "canary": "00" * 32, "host": "here", "pid": os.getpid()}
-
-    def probe(self, *_: Any) -> Contract:
-        return Contract({name: Answer(True, 0.0) for name in QUESTIONS})
-
-    def make(self, out: str, number: int, batches: Any, items: Any) -> Receipt:
-        time.sleep(0.2)
-        return Receipt(number, len(items), "00" * 32, "", 0, 0.0, 0.0, True)
-
-
-def work(
-    nodes: cluster.Nodes, shards: int, on_event: Callable[[dict[str, Any]], None], *, local: bool, **operation: Any
-) -> Schedule:
-    """Run so many shards of one item through a pool."""
-    resolved = load(DIGITS)
-    job = resolved.job.model_copy(update={"batch_size": 1, "shard_size": 1})
-    plan = Plan(shards, 1, 1)
-
-    def read(start: int, stop: int) -> list[dict[str, Any]]:
-        return [{"prompt": "a handwritten zero"}] * (stop - start)
-
-    admission = Admission(None, None, many=False, insist=False)
-    asked = resolved.operation.model_copy(update=operation)
-    chosen = samples(job, plan, read)
-    schedule = Schedule(shards)
-    with connected(nodes.address):
-        pool = Pool(job, None, "nowhere", chosen, admission, asked, on_event, local=local, actor=Idle)
-        pool.run(schedule, plan, read)
-    return schedule
 
 
 def test_a_cluster_that_never_grows_is_not_asked_for_more_than_it_has(nodes: cluster.Nodes) -> None:
@@ -99,55 +56,48 @@ def test_a_cluster_that_never_grows_is_not_asked_for_more_than_it_has(nodes: clu
 
 
 def test_more_workers_than_there_is_room_for_hold_nothing_up_and_come_when_the_cluster_grows(
-    nodes: cluster.Nodes, monkeypatch: pytest.MonkeyPatch
+    nodes: cluster.Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class Here(Patient):
+        folder = tmp_path
+
     monkeypatch.setattr("reprobatch.watch.SAY", 1.0)
     events: list[dict[str, Any]] = []
     added: list[int] = []
 
-    def told(name: str) -> list[dict[str, Any]]:
-        return [event for event in events if event["event"] == name]
+    def told(name: str, text: str = "") -> list[dict[str, Any]]:
+        return [event for event in events if event["event"] == name and text in event.get("reason", "")]
 
     def listen(event: dict[str, Any]) -> None:
         events.append(event)
-        if event["event"] == "done" and len(told("done")) == 12:
+        if not added and told("waiting", "asked for"):
             added.append(nodes.add())
+        if len(told("ready")) == 2:
+            (tmp_path / "go").touch()
 
-    schedule = work(nodes, 60, listen, local=False, min_workers=3)
+    schedule = work(nodes, 20, listen, actor=Here, local=False, min_workers=3)
+    nodes.remove(added[0])
     assert schedule.finished and not schedule.failures and not told("lost")
-    (missing,) = [event["reason"] for event in told("waiting") if "asked for" in event["reason"]]
+    (missing,) = (event["reason"] for event in told("waiting", "asked for"))
     assert missing.startswith("2 of the 3 workers asked for are not there, the run goes on without: a worker needs 1")
     at_work = {event["worker"] for event in told("done")}
     assert at_work == {event["worker"] for event in told("ready")} and len(at_work) == 2
-    nodes.remove(added[0])
 
 
-class Accident(Worker):
-    """A worker whose pipeline raises for one item while a file is there, and makes the others' bytes of their seeds."""
+def test_where_no_other_can_load_the_worker_that_could_goes_on_and_others_are_not_tried_for_ever(
+    nodes: cluster.Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Here(Broken):
+        folder = tmp_path
 
-    def __init__(self, job: ResolvedJob, *_: Any, **options: Any) -> None:
-        super().__init__(job, None, **options)
-
-    def _load(self, _: str | None) -> Any:
-        return self
-
-    def generate(self, arguments: Sequence[dict[str, Any]], seeds: Sequence[int]) -> list[Output]:
-        return self.call(arguments, seeds)[0]
-
-    def call(self, items: Sequence[dict[str, Any]], seeds: Sequence[int], **_: Any) -> tuple[list[Output], list[Any]]:
-        if any(Path(item["prompt"]).exists() for item in items):
-            raise ValueError("cannot be drawn")
-        return [Output("float32", (2,), seed.to_bytes(8, "little")) for seed in seeds], []
-
-
-class Harmed(Idle, Actor):
-    """An actor with such a worker; loads no torch."""
-
-    def load(self, job_json: str, *rest: Any) -> dict[str, Any]:
-        self.worker, self.made_in = Accident(ResolvedJob.from_json(job_json)), None
-        return Idle.load(self)
-
-    make = Actor.make
+    monkeypatch.setattr("reprobatch.pool.MAX_LOST", 1)
+    events: list[dict[str, Any]] = []
+    number = nodes.add()
+    schedule = work(nodes, 20, events.append, actor=Here, local=False)
+    nodes.remove(number)
+    assert schedule.finished and not schedule.failures
+    lost = [event["reason"] for event in events if event["event"] == "lost"]
+    assert lost == ["a worker could not load the pipeline: SystemError: error return without exception set"]
 
 
 def test_an_item_that_failed_is_all_that_a_later_run_makes_and_what_was_an_accident_then_completes(
@@ -162,14 +112,13 @@ def test_an_item_that_failed_is_all_that_a_later_run_makes_and_what_was_an_accid
     accident.touch()
     seed = seeds.derive(resolved.job.master_seed, 21)
     said = rf"1 of 5 shards failed.*tried 3 times.*item 21 \(seed {seed}\) fails alone too: ValueError: cannot be drawn"
-    for made in ({0, 1, 2, 3, 4}, {2}):
-        with pytest.raises(RunFailed, match=said) as error:
-            runner.run(resolved, out, address=nodes.address)
-        assert error.value.exit_code == 1
-        assert {event["shard"] for event in journal.read(Dataset(out).store)[-1] if event["event"] == "start"} == made
-        assert data(out) == {name: there for name, there in data(whole).items() if name != "shard-000002.parquet"}
+    with pytest.raises(RunFailed, match=said) as error:
+        runner.run(resolved, out, address=nodes.address)
+    assert error.value.exit_code == 1
+    assert data(out) == {name: there for name, there in data(whole).items() if name != "shard-000002.parquet"}
     accident.unlink()
     assert runner.run(resolved, out, address=nodes.address).made == 8
+    assert {event["shard"] for event in journal.read(Dataset(out).store)[-1] if event["event"] == "start"} == {2}
     assert data(out) == data(whole)
 
 
@@ -186,6 +135,8 @@ def test_workers_come_with_nodes_and_go_with_them_and_nothing_is_lost(nodes: clu
     until(process, lambda: (out / "job.json").exists() and len(events(out, "ready")) == 1)
     nodes.add()
     until(process, lambda: len(events(out, "ready")) == 2)
+    seen = status(Dataset(out))  # by somebody who knows nothing of the driver
+    assert sum(seen.workers.values()) == 2 and seen.running and seen.rate
     nodes.remove(0)
     said, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors

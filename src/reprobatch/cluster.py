@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,9 @@ import ray
 
 from reprobatch.errors import JobError
 from reprobatch.settings import Workers
+
+_COLOUR = re.compile(r"\x1b\[\d+m")
+_PARTICULAR = re.compile(r"\s+(class_name|actor_id|pid|namespace|ip): ")  # before the line that says why it died
 
 
 @contextmanager
@@ -58,8 +62,9 @@ def shortage(needs: Workers) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text, as one line of at most 300 characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """An error's text, as one line of at most 300 characters, without Ray's colours and an actor's particulars."""
+    plain = _COLOUR.sub("", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip() and not _PARTICULAR.match(line)]
     return " ".join(lines)[:300] if lines else type(error).__name__
 
 

@@ -33,7 +33,8 @@ from reprobatch.settings import Operation
 from reprobatch.watch import DOING, Watch
 
 IN_FLIGHT = 2  # shards an actor has at once
-MAX_LOST = 5  # actors that may die before they are ready, one after the other
+MAX_LOST = 5  # actors that may die before they have loaded, one after the other
+LATER = 60.0  # seconds until others are tried after so many
 SLOW = 1.5  # times the mean, after which an idle worker takes a copy of a shard
 WAIT = 0.5  # seconds between two looks at the clock
 LOOK = 5.0  # seconds between two looks at the cluster
@@ -88,7 +89,7 @@ class Pool:
         self._started: dict[int, float] = {}
         self._durations: deque[float] = deque(maxlen=100)
         self._spawned = self._lost_in_row = self._room = self._wanted = 0
-        self._looked = float("-inf")
+        self._looked = self._lost_at = float("-inf")
         needs = job.workers
         self._remote = ray.remote(actor).options(
             num_cpus=needs.cpus,
@@ -111,9 +112,7 @@ class Pool:
                     raise_if_interrupted()
                     self._grow(schedule)
                     self._assign(schedule, plan, read)
-                    ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=WAIT)
-                    for reference in ready:
-                        self._take(reference, schedule)
+                    self._listen(schedule)
                     self._look()
             finally:
                 for member in self._members.values():
@@ -130,9 +129,10 @@ class Pool:
             self._watch.missing(asked - self._room, asked)
             asked = self._room
         self._wanted = min(asked - len(self._gate.turned_away), schedule.remaining)
-        while len(self._members) < self._wanted:
-            self._spawn(now)
-        if not self._members and not schedule.finished:
+        if self._lost_in_row < MAX_LOST or now - self._lost_at > LATER:
+            while len(self._members) < self._wanted:
+                self._spawn(now)
+        if not self._members and self._wanted < 1 and not schedule.finished:
             raise EnvironmentDiffers(
                 f"expected workers that give the recorded bits, found none here: {self._gate.turned_away[-1]}; run "
                 "where the dataset was begun, or set environments: many in a new dataset"
@@ -185,6 +185,15 @@ class Pool:
         self._ask(member, shard, reference)
         self._tell({**_of(member, "start", shard), "attempt": attempt})
 
+    def _listen(self, schedule: Schedule) -> None:
+        """Take what has been answered; wait a moment for it."""
+        if not self._pending:
+            time.sleep(WAIT)
+            return
+        ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=WAIT)
+        for reference in ready:
+            self._take(reference, schedule)
+
     def _take(self, reference: ray.ObjectRef[Any], schedule: Schedule) -> None:
         member, task = self._pending.pop(reference)
         try:
@@ -197,9 +206,9 @@ class Pool:
             if task == "up":
                 member.up, member.since = True, time.monotonic()
                 return
-            self._lost_in_row = 0
+            if task == "load":
+                self._lost_in_row, member.host = 0, result["host"]
             if isinstance(task, str):
-                member.host = result["host"] if task == "load" else member.host
                 self._gate.answered(member, task, result, self._members.values(), only=self._wanted == 1)
             else:
                 self._done(member, task, result, schedule)
@@ -222,7 +231,11 @@ class Pool:
         if isinstance(task, str):
             if isinstance(cause, ReprobatchError):
                 raise type(cause)(str(cause)) from None
-            raise RunFailed(f"a worker could not {DOING[task]}: {reason}") from None
+            trouble = f"a worker could not {DOING[task]}: {reason}"
+            if member.ready or not self._any_ready():
+                raise RunFailed(trouble) from None
+            self._lost(member, task, trouble, schedule)
+            return
         if isinstance(cause, BatchHung):  # its thread hangs on: only the end of the process ends it
             ray.kill(member.handle)
             self._lost(member, task, reason, schedule)
@@ -241,15 +254,19 @@ class Pool:
         if self._members.pop(member.name, None) is not None:
             with suppress(Exception):  # one that was only out of reach may live on
                 ray.kill(member.handle)
-            self._lost_in_row += not member.ready
+            if not member.ready:
+                self._lost_in_row, self._lost_at = self._lost_in_row + 1, time.monotonic()
             self._tell({"event": "lost", "worker": member.name, "reason": reason})
             self._gate.lost(member, self._members.values(), only=self._wanted == 1)
         if isinstance(task, int) and member.ended:
             schedule.release(task)
         elif isinstance(task, int):
             self._tell_failed(member, task, reason, again=schedule.lose(task, reason))
-        if self._lost_in_row >= MAX_LOST:
+        if self._lost_in_row >= MAX_LOST and not self._any_ready():
             raise RunFailed(f"{MAX_LOST} workers died one after the other before they were ready; the last: {reason}")
+
+    def _any_ready(self) -> bool:
+        return any(member.ready for member in self._members.values())
 
     def _tell_failed(self, member: _Member, shard: int, reason: str, *, again: bool) -> None:
         self._tell({**_of(member, "again" if again else "failed", shard), "reason": reason})
