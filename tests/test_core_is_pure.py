@@ -40,7 +40,7 @@ CORE = [
     "reprobatch.merge",
     "reprobatch.merkle",
     "reprobatch.models",
-    "reprobatch.parts",
+    "reprobatch.attachments",
     "reprobatch.plan",
     "reprobatch.progress",
     "reprobatch.proof",

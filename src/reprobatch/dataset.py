@@ -49,7 +49,7 @@ class Dataset:
 
     @cached_property
     def places(self) -> dict[str, str]:
-        """Where model, parts and inputs lay on the machine that made it, by name; no part of the dataset."""
+        """Where model, attachments and inputs lay on the machine that made it, by name; no part of the dataset."""
         try:
             found = json.loads(self.store.get(f"{names.LOG}/places.json"))["model"]
         except (OSError, ValueError, KeyError, TypeError):

@@ -10,10 +10,10 @@ import sys
 from typing import Any
 
 from reprobatch import determinism, inputs
+from reprobatch.attachments import Hint
 from reprobatch.contract import Place
 from reprobatch.errors import RunFailed
 from reprobatch.job import ResolvedJob
-from reprobatch.parts import Hint
 from reprobatch.record import Output
 
 

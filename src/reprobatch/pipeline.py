@@ -53,9 +53,9 @@ class Pipeline:
     Raises :class:`JobError` where the job's scheduler, arguments or output do not fit the class.
     """
 
-    def __init__(self, job: ResolvedJob, folder: Path, parts: Mapping[str, Path] | None = None) -> None:
+    def __init__(self, job: ResolvedJob, folder: Path, attached: Mapping[str, Path] | None = None) -> None:
         self.job = job
-        self.pipe = load(job, folder, parts or {})
+        self.pipe = load(job, folder, attached or {})
         self._parameters = inspect.signature(type(self.pipe).__call__).parameters
         self._can_be_short: bool | None = None
         self._form: Form | None = None

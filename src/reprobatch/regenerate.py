@@ -55,9 +55,9 @@ class Agreement:
 class Regenerator:
     """Makes items of one dataset again; loads the pipeline once, needs no Ray.
 
-    ``model`` says where a folder model lies on this machine, if it has moved, and ``places`` where parts of the
+    ``model`` says where a folder model lies on this machine, if it has moved, and ``places`` where attachments of the
     pipeline and the items' inputs do, by name (``adapters.0``, ``items``, ``images`` …). Fixes the deterministic
-    settings of this process. Raises :class:`DataError` where the model or a part is not the one that was used.
+    settings of this process. Raises :class:`DataError` where the model or an attachment is not the one that was used.
     """
 
     def __init__(self, dataset: Dataset, model: str | None = None, places: Mapping[str, str] | None = None) -> None:

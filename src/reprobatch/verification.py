@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from reprobatch import canonical, parts
+from reprobatch import attachments, canonical
 from reprobatch import store as names
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError, JobError
@@ -105,12 +105,12 @@ def _sums(dataset: Dataset, problems: list[Problem]) -> dict[int, str]:
 def _model(dataset: Dataset, places: Mapping[str, str]) -> tuple[str, list[Problem]]:
     """Whether the model's digest was worked out again, and what is wrong with it. Downloads nothing."""
     spec = dataset.job.pipeline
-    pinned: dict[str, Any] = {"model": spec, **spec.parts}
-    away = [name for name, part in pinned.items() if part.revision is not None and name not in places]
+    pinned: dict[str, Any] = {"model": spec, **spec.attachments}
+    away = [name for name, each in pinned.items() if each.revision is not None and name not in places]
     if away:
         return f"not recomputed: {away[0]} is on the hub; --model or --place says where it lies here", []
     try:
-        parts.locate_all(spec.model, spec.revision, spec.model_digest, spec.parts, places)
+        attachments.locate_all(spec.model, spec.revision, spec.model_digest, spec.attachments, places)
     except JobError as error:
         return f"not recomputed: {error}", []
     except DataError as error:

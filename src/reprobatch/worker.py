@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprobatch import determinism, environment, parts, seeds
+from reprobatch import attachments, determinism, environment, seeds
+from reprobatch.attachments import Hint
 from reprobatch.contract import Answer, Contract, Place, Samples, padded
 from reprobatch.errors import BatchHung, ItemFailed, ReprobatchError
 from reprobatch.job import ResolvedJob
-from reprobatch.parts import Hint
 from reprobatch.plan import Batch
 from reprobatch.record import Output, Row, ShardWriter
 from reprobatch.store import sha256_of
@@ -199,8 +199,9 @@ class Worker:
         from reprobatch.pipeline import Pipeline
 
         spec = job.pipeline
-        model, found = parts.locate_all(spec.model, spec.revision, spec.model_digest, spec.parts, parts.places(hint))
-        return Pipeline(job, model.folder, {name: part.path for name, part in found.items()})
+        places = attachments.places(hint)
+        model, found = attachments.locate_all(spec.model, spec.revision, spec.model_digest, spec.attachments, places)
+        return Pipeline(job, model.folder, {name: each.path for name, each in found.items()})
 
 
 def _said(error: Exception) -> str:
