@@ -34,6 +34,7 @@ CORE = [
     "reprobatch.items",
     "reprobatch.job",
     "reprobatch.jobfile",
+    "reprobatch.jobitems",
     "reprobatch.jobpipeline",
     "reprobatch.journal",
     "reprobatch.manifest",

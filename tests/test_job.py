@@ -19,16 +19,8 @@ import pytest
 import reprobatch
 from reprobatch import canonical, jobfile
 from reprobatch.errors import JobError
-from reprobatch.job import (
-    Determinism,
-    GridAxis,
-    ItemSource,
-    Job,
-    ResolvedItems,
-    ResolvedJob,
-    ResolvedPipeline,
-    Workers,
-)
+from reprobatch.job import Determinism, Job, ResolvedJob, ResolvedPipeline, Workers
+from reprobatch.jobitems import GridAxis, ItemSource, ResolvedItems
 from reprobatch.settings import Scheduler
 
 GOLDEN = Path(__file__).parent / "golden" / "job-digits-canonical.json"

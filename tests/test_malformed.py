@@ -22,7 +22,7 @@ import pytest
 
 import reprobatch
 from reprobatch import cli
-from reprobatch.job import RESERVED_ARGUMENTS, RESERVED_COLUMNS
+from reprobatch.jobitems import RESERVED_ARGUMENTS, RESERVED_COLUMNS
 
 GOOD = {
     "name": "tiny",

@@ -12,7 +12,8 @@ from reprobatch.attachments import Adapter, Attachment, Hint, ResolvedAdapter, R
 from reprobatch.errors import JobError
 from reprobatch.estimate import Argument, output_bytes, shard_size_for
 from reprobatch.items import ItemReader
-from reprobatch.job import Common, Job, ResolvedItems, ResolvedJob
+from reprobatch.job import Common, Job, ResolvedJob
+from reprobatch.jobitems import ResolvedItems
 from reprobatch.jobpipeline import Pipeline, ResolvedPipeline
 from reprobatch.models import Model
 from reprobatch.plan import Plan
