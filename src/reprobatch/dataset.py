@@ -139,7 +139,7 @@ class Dataset:
     def _rows(self, file: ShardFile, shard: int, group: int) -> list[Row]:
         table = file.table(group)
         try:
-            return rows_of(table, self.job.items.columns, self.job.column)
+            return rows_of(table, self.job.items.columns, self.job.column, self.job.also)
         except DAMAGED as error:
             raise DataError(f"{shard_name(shard)}: row group {group} is damaged ({one_line(error)})") from None
 
@@ -155,6 +155,8 @@ class Record:
             raise AttributeError(name)
         if name in self.row.item:
             return self.row.item[name]
+        if name in self.row.output.also:
+            return self.row.output.also[name].numpy()
         return getattr(self.row, name)
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from reprobatch.dataset import Dataset
 from reprobatch.errors import JobError
 from reprobatch.folder import replace_file
-from reprobatch.record import Output
+from reprobatch.record import DECODED, Output
 
 SUFFIXES = (".safetensors", ".npy", ".png", ".wav")
 
@@ -49,7 +49,10 @@ def save(
 
 
 def export(dataset: Dataset, to: Path, decode: Callable[[Output], Any], on_item: Callable[[], None]) -> int:
-    """Write every item's picture as ``to/INDEX.png``; returns how many."""
+    """Write every item's picture as ``to/INDEX.png``; returns how many.
+
+    ``decode`` makes a uint8 picture of an output; see :func:`stored_picture` for datasets that hold them.
+    """
     try:
         to.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -59,6 +62,11 @@ def export(dataset: Dataset, to: Path, decode: Callable[[Output], Any], on_item:
         replace_file(to / f"{item.index:0{width}d}.png", _png(decode(item.output)), to)
         on_item()
     return len(dataset)
+
+
+def stored_picture(output: Output) -> np.ndarray:
+    """The picture that was decoded when the item was made."""
+    return output.also[DECODED].numpy()
 
 
 def to_uint8(picture: np.ndarray) -> np.ndarray:

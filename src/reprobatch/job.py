@@ -59,16 +59,19 @@ class Common(Lean):
     """What a job has before it is resolved and after, unchanged.
 
     ``output`` is ``latent``, ``pixels``, or a field of the pipeline's own output class, such as ``audios``;
-    ``noise`` names call arguments that are drawn from each slot's generator, standard normal, and their shapes.
+    ``also`` names further outputs of an item: fields of that class, or ``decoded``, the picture that latents
+    are decoded to in the same pass. ``noise`` names call arguments that are drawn from each slot's generator,
+    standard normal, and their shapes.
     """
 
-    added = frozenset({"noise"})
+    added = frozenset({"also", "noise"})
 
     name: str = Field(pattern=_NAME)
     master_seed: int = Field(ge=0)
     call: dict[str, JsonValue] = {}
     noise: dict[str, list[Annotated[int, Field(ge=1)]]] = {}
     output: str = Field(default="latent", pattern=FIELD_NAME)
+    also: list[Annotated[str, Field(pattern=FIELD_NAME)]] = []
     batch_size: int = Field(ge=1, le=32767)
     shard_size: int = Field(ge=1)
     workers: Workers = Workers()
@@ -94,6 +97,16 @@ class Common(Lean):
         if output in RESERVED_COLUMNS - {"pixels"} or output == "seed":
             raise ValueError(f"expected latent, pixels or a field of the output class{suggestion(output, _COLUMNS)}")
         return output
+
+    @model_validator(mode="after")
+    def _further_outputs(self) -> Common:
+        own = {self.output, *_COLUMNS, "seed", *RESERVED_COLUMNS}
+        for at, name in enumerate(self.also):
+            if name in own or name in self.also[:at]:
+                raise ValueError(f"also: expected further outputs, each once, found '{name}'; leave it out")
+        if "decoded" in self.also and self.output != "latent":
+            raise ValueError(f"also: decoded is of latents, found output: {self.output}; set output: latent")
+        return self
 
     @model_validator(mode="after")
     def _gpus_for_what_needs_them(self) -> Common:

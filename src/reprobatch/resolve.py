@@ -17,6 +17,7 @@ from reprobatch.jobitems import ResolvedItems
 from reprobatch.jobpipeline import Pipeline, ResolvedPipeline
 from reprobatch.models import Model
 from reprobatch.plan import Plan
+from reprobatch.record import columns_of
 from reprobatch.settings import Operation
 
 
@@ -53,7 +54,7 @@ def resolve(job: Job, job_file: Path) -> Resolved:
     found = _attachments(spec, job_file.parent)
     common = {name: getattr(job, name) for name in Common.model_fields}
     if job.shard_bytes is not None:
-        each = output_bytes(job.output, spec.dtype, largest_argument(job.call, reader), model.folder)
+        each = output_bytes(job.output, spec.dtype, largest_argument(job.call, reader), model.folder, job.also)
         common["shard_size"] = shard_size_for(job.shard_bytes, each, job.batch_size, job.shard_size)
     resolved = ResolvedJob(
         **common,
@@ -131,6 +132,9 @@ def _worn(found: Attachment, adapter: Adapter) -> ResolvedAdapter:
 
 
 def _check_call(job: Job, pinned: ResolvedItems) -> None:
+    for name in (column for further in job.also for column in columns_of(further)):
+        if name in pinned.columns:
+            raise JobError(f"'{name}' is a column of a further output (also) and of the items; rename the latter")
     twice = sorted(job.call.keys() & (pinned.columns.keys() - set(pinned.metadata)))
     if twice:
         raise JobError(f"'{twice[0]}' is set in call and is a column of the items; keep one of them")

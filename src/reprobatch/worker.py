@@ -123,7 +123,7 @@ class Worker:
         finished.
         """
         job = self.job
-        writer = ShardWriter(job.items.columns, job.column, job.digest, number, job.seed_scheme, made_in)
+        writer = ShardWriter(job.items.columns, job.column, job.digest, number, job.seed_scheme, made_in, job.also)
         with self._turn:
             spent = sum(seconds for seconds in self._compute(writer, batches, items))
         data, compact = writer.finish()
