@@ -8,7 +8,8 @@ from typing import Any
 
 from reprobatch import croissant
 from reprobatch.card import dataset_card
-from reprobatch.job import ResolvedItems, ResolvedJob, ResolvedPipeline
+from reprobatch.job import ResolvedJob, ResolvedPipeline
+from reprobatch.jobitems import ResolvedItems
 from reprobatch.plan import Plan
 from reprobatch.record import Output, Row, ShardWriter
 from reprobatch.store import open_store, shard_name

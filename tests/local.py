@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from reprobatch import contract, runner
-from reprobatch import store as names
+from reprobatch import contract, manifest, runner
+from reprobatch.claim import claim
 from reprobatch.dataset import Dataset
 from reprobatch.resolve import Resolved, load
-from reprobatch.store import Store, shard_name
+from reprobatch.store import open_store, shard_name
 from reprobatch.worker import Worker
 
 PROMPTS = ("a dog", "a small blue square on a green square", "A bear is playing a guitar", "the cat", "a red circle")
@@ -39,15 +38,14 @@ def committed(
     resolved: Resolved, worker: Worker, measured: contract.Contract, chosen: contract.Samples, out: Path
 ) -> Dataset:
     """All shards of a job by one worker, with the manifest that a run would have written."""
-    store, plan = Store(out), resolved.plan
-    runner.claim(store, resolved.job)
+    store, plan = open_store(out), resolved.plan
+    claim(store, resolved.job, resolved.reader.read)
     runner._remember_places(store, resolved)
     canary = {"checksum": contract.canary(worker.canary(chosen.first))}
-    manifest = {"environment": worker.environment(), "canary": canary, "contract": measured.as_dict()}
-    store.replace(names.MANIFEST, json.dumps(manifest).encode())
+    manifest.write(store, {"environment": worker.environment(), "canary": canary, "contract": measured.as_dict()})
     for number in range(plan.shards):
         span = plan.shard(number)
         shard = worker.shard(number, plan.batches(number), resolved.reader.read(span.start, span.stop))
-        store.put_new(shard_name(number), memoryview(shard.data))
-    runner.complete(store, resolved.job, plan, {})
+        store.put_new(shard_name(number), shard.data)
+    manifest.complete(store, resolved.job, plan, {})
     return Dataset(out)

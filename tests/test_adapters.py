@@ -60,7 +60,7 @@ def test_plain_diffusers_with_the_same_adapters_gets_the_stored_bytes(dataset: D
     pipe.load_lora_weights(str(folder), weight_name="blue.safetensors", adapter_name="blue")
     pipe.set_adapters(["red", "blue"], [0.75, -0.5])
     pipe.load_textual_inversion(str(folder), weight_name="thing.safetensors", token="<thing>")
-    counts = oracle.compare(dataset.store.root, pipe)
+    counts = oracle.compare(Path(dataset.store.address), pipe)
     torch.set_num_threads(threads)
     assert counts == (4, 0)
 
@@ -145,7 +145,7 @@ def test_a_lora_from_the_hub_is_pinned_by_commit_and_digest_and_fetched_where_it
         asked.append((reference, commit, file))
         return folder
 
-    monkeypatch.setattr(models, "download_part", fetched)
+    monkeypatch.setattr(models, "download_attached", fetched)
     hub = {"kind": "lora", "path": "owner/name", "revision": "a" * 40, "file": "red.safetensors"}
     resolved = load(write(folder, hub, name="hub"))
     assert resolved.places == {}

@@ -231,6 +231,19 @@ def test_a_store_that_cannot_be_used_is_said_in_a_line(
     assert "\n" not in str(found.value) and s3.SECRET not in str(found.value)
 
 
+def test_credentials_of_a_profile_are_found(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    profile = tmp_path / "credentials"
+    profile.write_text(f"[lab]\naws_access_key_id = {s3.KEY}\naws_secret_access_key = {s3.SECRET}\n")
+    named = {"AWS_SHARED_CREDENTIALS_FILE": str(profile), "AWS_PROFILE": "lab", "AWS_REGION": "us-east-1"}
+    for name, value in {**named, "AWS_ENDPOINT": endpoint}.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(f"s3://{s3.BUCKET}/profile")
+    store.replace("found", b"found")
+    assert store.get("found") == b"found"
+
+
 @pytest.mark.parametrize("url", ["s5://x/y", "s3://", "az://account/container/x", "file://host/x"])
 def test_a_url_that_names_no_place_is_refused(url: str) -> None:
     with pytest.raises(JobError, match=r"expected a (place|URL) such as"):

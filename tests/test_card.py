@@ -24,7 +24,7 @@ from reprobatch import croissant, record
 from reprobatch.card import dataset_card
 from reprobatch.claim import claim
 from reprobatch.folder import FolderStore
-from reprobatch.job import RESERVED_COLUMNS
+from reprobatch.jobitems import RESERVED_COLUMNS
 from reprobatch.models import licence
 from reprobatch.record import Output
 

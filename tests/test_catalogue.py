@@ -21,7 +21,8 @@ from huggingface_hub.errors import HfHubHTTPError
 import reprobatch
 import tiny
 from reprobatch import items, models, resolve
-from reprobatch.job import Job, ResolvedItems
+from reprobatch.job import Job
+from reprobatch.jobitems import ResolvedItems
 from reprobatch.pipeline import Pipeline
 from reprobatch.record import ITEM_SIZE, Output
 

@@ -34,7 +34,8 @@ from reprobatch.dataset import Dataset
 from reprobatch.distances import FINE, WORST, Histogram, Statistics, Sums, measure
 from reprobatch.errors import DataError, JobError
 from reprobatch.folder import FolderStore
-from reprobatch.job import ResolvedItems, ResolvedJob, ResolvedPipeline
+from reprobatch.job import ResolvedJob, ResolvedPipeline
+from reprobatch.jobitems import ResolvedItems
 from reprobatch.record import ITEM_SIZE, Output, Row, ShardWriter
 from reprobatch.settings import Tolerance
 from reprobatch.store import shard_name

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import oracle
 from families import FAMILIES, write_items
 from local import PROMPTS, made, write_job
+from reprobatch import export
 from reprobatch.contract import Contract
 from reprobatch.dataset import Dataset
+from reprobatch.errors import JobError
+from reprobatch.estimate import output_bytes
 from reprobatch.regenerate import Regenerator
 
 REPLAY_ONLY = {"Qwen-Image"}
@@ -32,7 +37,7 @@ def test_plain_diffusers_gets_the_stored_bytes(family: tuple[str, Dataset, Path]
     threads = torch.get_num_threads()
     pipe = oracle.load(dataset.job.as_dict(), model)
     try:
-        counts = oracle.compare(dataset.store.root, pipe)
+        counts = oracle.compare(Path(dataset.store.address), pipe)
     finally:
         torch.set_num_threads(threads)
     assert counts == (len(dataset), 0) == (5, 0)
@@ -61,4 +66,28 @@ def test_the_column_is_called_what_the_pipelines_own_output_class_calls_it(famil
     name, dataset, _ = family
     column = {"latent": "latents"}.get(FAMILIES[name].output, FAMILIES[name].output)
     assert dataset.job.column == column
-    assert f"`{column}`" in (dataset.store.root / "README.md").read_text()
+    assert f"`{column}`" in (Path(dataset.store.address) / "README.md").read_text()
+
+
+def test_the_size_of_an_output_is_told_beforehand_or_not_at_all(family: tuple[str, Dataset, Path]) -> None:
+    name, dataset, model = family
+    argument = FAMILIES[name].call.get
+    told = output_bytes(dataset.job.output, dataset.job.pipeline.dtype, argument, model)
+    assert told is None or [told] * len(dataset) == [len(record.output.data) for record in dataset]
+    assert (told is None) == (name in ("Sana", "LTX", "Stable Audio", "UnCLIP", "Qwen-Image"))
+
+
+@pytest.mark.parametrize("family", ["Stable Audio", "DDIM"], indirect=True)
+def test_sound_can_be_listened_to_and_a_picture_is_none(family: tuple[str, Dataset, Path], tmp_path: Path) -> None:
+    name, dataset, _ = family
+    worker, output = Regenerator(dataset).worker, dataset[1].output
+    path = tmp_path / "1.wav"
+    if name == "DDIM":
+        with pytest.raises(JobError, match=r"pixels of DDIMPipeline: no sound with a sampling rate; use \.npy"):
+            export.save(output, path, worker.decode, worker.sampling_rate)
+        return
+    export.save(output, path, worker.decode, worker.sampling_rate)
+    with wave.open(str(path)) as file:
+        heard = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2).T / 32767
+        assert (file.getframerate(), file.getnframes(), file.getnchannels()) == (8, 28, 2)
+    assert np.abs(heard - output.numpy().clip(-1, 1)).max() < 1 / 32767

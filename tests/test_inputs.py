@@ -151,7 +151,9 @@ def test_plain_diffusers_with_the_same_inputs_gets_the_stored_bytes(
             str(folder), subfolder="", weight_name="eye.safetensors", image_encoder_folder="image_encoder"
         )
         pipe.set_ip_adapter_scale(0.75)
-    counts = oracle.compare(stored.store.root, pipe, lambda batch: given(kind, [row["index"] for row in batch]))
+    counts = oracle.compare(
+        Path(stored.store.address), pipe, lambda batch: given(kind, [row["index"] for row in batch])
+    )
     assert counts == (COUNT, 0)
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from reprobatch import cli, items, tables
 from reprobatch.errors import JobError
 from reprobatch.items import ItemReader
-from reprobatch.job import Items, ResolvedItems
+from reprobatch.jobitems import Items, ResolvedItems
 
 Row = dict[str, Any]
 FORMATS = ["txt", "jsonl", "csv", "parquet"]

@@ -19,20 +19,12 @@ import pytest
 import reprobatch
 from reprobatch import canonical, jobfile
 from reprobatch.errors import JobError
-from reprobatch.job import (
-    Determinism,
-    GridAxis,
-    ItemSource,
-    Job,
-    ResolvedItems,
-    ResolvedJob,
-    ResolvedPipeline,
-    Workers,
-)
+from reprobatch.job import Determinism, Job, ResolvedJob, ResolvedPipeline, Workers
+from reprobatch.jobitems import GridAxis, ItemSource, ResolvedItems
 from reprobatch.settings import Scheduler
 
 GOLDEN = Path(__file__).parent / "golden" / "job-digits-canonical.json"
-PARTS = Path(__file__).parent / "golden" / "job-parts-canonical.json"
+ATTACHMENTS = Path(__file__).parent / "golden" / "job-attachments-canonical.json"
 PARTS_DIGEST = "184b10cf90011f0619c2a637eeef53eb073daf38629db4982dc06395e35b8717"
 DIGEST = "9948bc9952ce5998ca1464929caf119cd725a8b73239f9f15ff9489d392aa566"
 
@@ -103,10 +95,10 @@ def test_canonical_json_is_that_of_the_golden_file() -> None:
 
 def test_the_keys_of_parts_inputs_and_options_are_those_of_their_golden_file() -> None:
     """Written by ``json.dumps`` of literals, its digest by ``sha256sum``."""
-    text = PARTS.read_text(encoding="utf-8")
+    text = ATTACHMENTS.read_text(encoding="utf-8")
     read = ResolvedJob.from_json(text)
     assert (read.canonical + "\n", read.digest) == (text, PARTS_DIGEST)
-    assert list(read.pipeline.parts) == ["components.controlnet", "adapters.0", "adapters.1"]
+    assert list(read.pipeline.attachments) == ["components.controlnet", "adapters.0", "adapters.1"]
 
 
 def test_digest_is_the_sha256_of_the_canonical_json() -> None:

@@ -22,7 +22,7 @@ import pytest
 
 import reprobatch
 from reprobatch import cli
-from reprobatch.job import RESERVED_ARGUMENTS, RESERVED_COLUMNS
+from reprobatch.jobitems import RESERVED_ARGUMENTS, RESERVED_COLUMNS
 
 GOOD = {
     "name": "tiny",
@@ -483,8 +483,8 @@ WRONG_ARGUMENTS: list[tuple[list[str], str]] = [
     (["show", "dataset", "9" * 40], "expected an index within 0 … 1, found 999"),
     (["show", "dataset", "9" * 5000], "is not a valid integer"),
     (["regenerate", "dataset", "2"], "expected an index within 0 … 1, found 2"),
-    (["regenerate", "dataset", "0", "--to", "0.gif"], "ending in .safetensors, .npy, .png, found '0.gif'"),
-    (["regenerate", "dataset", "0", "--to", "0"], "expected a file ending in .safetensors, .npy, .png, found '0'"),
+    (["regenerate", "dataset", "0", "--to", "0.gif"], "ending in .safetensors, .npy, .png, .wav, found '0.gif'"),
+    (["regenerate", "dataset", "0", "--to", "0"], "a file ending in .safetensors, .npy, .png, .wav, found '0'"),
     (["regenerate", "dataset", "0", "--to", "no/0.png"], "--to: the folder of 'no/0.png' does not exist"),
     (["verify", "dataset", "--regenerate", "0"], "'--regenerate': 0 is not in the range x>=1"),
     (["verify", "dataset", "--regenerate", "all"], "'all' is not a valid integer"),

@@ -396,7 +396,10 @@ ANSWERS = st.builds(
     why=st.none() | st.text(min_size=1),
 )
 CONTRACTS = st.builds(
-    Contract, st.fixed_dictionaries(dict.fromkeys(QUESTIONS, ANSWERS)), st.lists(st.text(min_size=1), max_size=3)
+    Contract,
+    st.fixed_dictionaries(dict.fromkeys(QUESTIONS, ANSWERS)),
+    st.lists(st.text(min_size=1), max_size=3),
+    st.lists(st.text(min_size=1), max_size=3),
 )
 
 

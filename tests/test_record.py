@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +39,8 @@ def _rows(count: int, batch_size: int, size: int = 4) -> list[Row]:
     ]
 
 
-def _shard(rows: list[Row], batch_size: int) -> bytes:
-    writer = ShardWriter(COLUMNS, "latents", "a" * 64, 3, "permute32-v1")
+def _shard(rows: list[Row], batch_size: int, also: Sequence[str] = ()) -> bytes:
+    writer = ShardWriter(COLUMNS, "latents", "a" * 64, 3, "permute32-v1", also=also)
     for at in range(0, len(rows), batch_size):
         writer.add(rows[at : at + batch_size])
     return b"".join(writer.finish()[0])
@@ -95,6 +97,16 @@ def test_shard_bytes_are_the_golden_ones() -> None:
     golden = json.loads((GOLDEN / "shard.json").read_text())
     assert pyarrow.__version__ == golden["pyarrow"], "the golden belongs to the pinned pyarrow of constraints.txt"
     assert hashlib.sha256(_shard(_rows(20, 4), 4)).hexdigest() == golden["sha256"]
+
+
+def test_a_shard_of_several_outputs_is_the_golden_one() -> None:
+    golden = json.loads((GOLDEN / "shard-several.json").read_text())
+    rows = [
+        replace(row, output=replace(row.output, also={"decoded": Output("uint8", (1, 2), bytes([row.index % 256, 7]))}))
+        for row in _rows(20, 4)
+    ]
+    assert rows[3].checksum == golden["checksum of item 103"]
+    assert hashlib.sha256(_shard(rows, 4, also=["decoded"])).hexdigest() == golden["sha256"]
 
 
 def test_footer_names_format_job_shard_seeds_and_compact_range() -> None:

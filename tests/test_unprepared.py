@@ -169,6 +169,6 @@ def test_plain_diffusers_gets_the_stored_bytes(stranger: tuple[str, Dataset, Pat
         return {"image": pictures} if name == "Marigold" else {}
 
     threads = torch.get_num_threads()
-    counts = oracle.compare(stored.store.root, oracle.load(stored.job.as_dict(), model), given)
+    counts = oracle.compare(Path(stored.store.address), oracle.load(stored.job.as_dict(), model), given)
     torch.set_num_threads(threads)
     assert counts == (len(PROMPTS), 0)

@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import reprobatch
+from conftest import ROOT, reprobatch
 from reprobatch import merkle
 from reprobatch.dataset import Dataset
 from reprobatch.store import shard_name
 from reprobatch.verification import Report, verify
 
 LAST = shard_name(4)
+BUILTIN = ROOT / "src" / "reprobatch" / "builtin" / "digits"
 
 
 @pytest.fixture
@@ -220,3 +221,17 @@ def test_a_job_in_other_words_is_not_the_one_that_was_made(copy: Path) -> None:
     assert [str(p) for p in report.problems] == [
         "manifest: expected job.json in canonical form, found other text that means the same"
     ]
+
+
+def test_the_models_digest_is_worked_out_again_where_it_is_at_hand(copy: Path) -> None:
+    assert verify(Dataset(copy)).model == "recomputed"
+    folder = copy.parent / "digits"
+    shutil.copytree(BUILTIN, folder)
+    job = json.loads((copy / "job.json").read_text())
+    (copy / "job.json").write_text(json.dumps({**job, "pipeline": {**job["pipeline"], "model": "folder:digits"}}))
+    away = verify(Dataset(copy)).model
+    assert away.startswith("not recomputed: expected the model folder 'digits'") and "--model PATH" in away
+    assert verify(Dataset(copy), places={"model": str(folder)}).model == "recomputed"
+    (folder / "scheduler" / "scheduler_config.json").write_text("{}")
+    report = verify(Dataset(copy), places={"model": str(folder)})
+    assert "model" in {problem.kind for problem in report.problems} and report.verdict == "damaged"

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from reprobatch.attachments import Hint
 from reprobatch.contract import Answer, Contract, Place, Samples, canary
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError, StorageError
 from reprobatch.job import ResolvedJob
-from reprobatch.parts import Hint
 from reprobatch.plan import Batch
 from reprobatch.store import Data, open_store, sha256_of, shard_name
 from reprobatch.worker import Worker

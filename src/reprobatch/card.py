@@ -32,7 +32,7 @@ reprobatch, by the job in [job.json](job.json): every item can be made again, bi
 - `index` and `seed`, of which all else follows;
 - `batch` and `slot`, its place in the pipeline call that made it;
 - the item's own columns: {", ".join(map(_code, _own(job))) or "none"};{_inputs(job)}
-- `{job.column}`, little-endian bytes in C order, with their `dtype` and `shape`;
+- `{job.column}`, little-endian bytes in C order, with their `dtype` and `shape`;{_further(job)}
 - `checksum`, SHA-256 over the text `dtype`, newline, numbers of `shape` with commas between, newline, and the bytes.
 
 ```python
@@ -64,7 +64,7 @@ def _front_matter(job: ResolvedJob) -> str:
     licence = models.licence(job.pipeline.model)
     features = [
         f"  - name: {_quoted(field.name)}\n    {_feature(field.type)}"
-        for field in record.schema(job.items.columns, job.column)
+        for field in record.schema(job.items.columns, job.column, job.also)
     ]
     return "\n".join(
         [
@@ -126,6 +126,11 @@ def _quoted(text: str) -> str:
     """Any text as a YAML scalar: in double quotes, and ASCII, which every version of YAML reads alike."""
     escaped = (c if " " <= c <= "~" and c not in '"\\' else f"\\U{ord(c):08X}" for c in text)
     return f'"{"".join(escaped)}"'
+
+
+def _further(job: ResolvedJob) -> str:
+    lines = (f"\n- `{name}`, a further output, with `{name}_dtype` and `{name}_shape`;" for name in job.also)
+    return "".join(lines)
 
 
 def _inputs(job: ResolvedJob) -> str:

@@ -63,7 +63,8 @@ _CONTEXT: dict[str, Any] = {
 def metadata(job: ResolvedJob) -> str:
     """The file's text: JSON-LD; equal for equal jobs."""
     spec, licence = job.pipeline, models.licence(job.pipeline.model)
-    columns = [field for field in record.schema(job.items.columns, job.column) if field.name]  # none without a name
+    fields = record.schema(job.items.columns, job.column, job.also)
+    columns = [field for field in fields if field.name]  # none without a name
     found = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",

@@ -48,6 +48,16 @@ class Dataset:
         return found
 
     @cached_property
+    def places(self) -> dict[str, str]:
+        """Where model, attachments and inputs lay on the machine that made it, by name; no part of the dataset."""
+        try:
+            found = json.loads(self.store.get(f"{names.LOG}/places.json"))["model"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        named = found if isinstance(found, dict) else {"model": found}
+        return {str(name): str(path) for name, path in named.items()}
+
+    @cached_property
     def segments(self) -> list[Segment]:
         """What the dataset was before it grew, oldest first; empty where it never did."""
         return read_segments(self.manifest, self.job)
@@ -129,7 +139,7 @@ class Dataset:
     def _rows(self, file: ShardFile, shard: int, group: int) -> list[Row]:
         table = file.table(group)
         try:
-            return rows_of(table, self.job.items.columns, self.job.column)
+            return rows_of(table, self.job.items.columns, self.job.column, self.job.also)
         except DAMAGED as error:
             raise DataError(f"{shard_name(shard)}: row group {group} is damaged ({one_line(error)})") from None
 
@@ -145,6 +155,8 @@ class Record:
             raise AttributeError(name)
         if name in self.row.item:
             return self.row.item[name]
+        if name in self.row.output.also:
+            return self.row.output.also[name].numpy()
         return getattr(self.row, name)
 
     def __repr__(self) -> str:

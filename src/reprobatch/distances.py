@@ -92,8 +92,8 @@ def measure(a: Output, b: Output, atol: float = 0.0, rtol: float = 0.0) -> Dista
 
     Another dtype is never identical: equal values in it are *within* at any tolerance but none at all.
     """
-    if a.shape != b.shape:
-        return Distance("different", None, why=f"shapes {list(a.shape)} and {list(b.shape)}")
+    if _shapes(a) != _shapes(b):
+        return Distance("different", None, why=f"shapes {_shapes(a)} and {_shapes(b)}")
     one, other = _values(a), _values(b)
     finite = bool(np.isfinite(one).all() and np.isfinite(other).all())
     if a == b:
@@ -244,7 +244,14 @@ class Statistics:
 
 
 def _values(output: Output) -> np.ndarray:
-    return output.numpy().astype(np.float64).ravel()
+    """All values of an item, those of its further outputs among them."""
+    each = [output, *output.also.values()]
+    return np.concatenate([one.numpy().astype(np.float64).ravel() for one in each])
+
+
+def _shapes(output: Output) -> str:
+    named = {"": output, **output.also}
+    return ", ".join(f"{name} {list(one.shape)}".lstrip() for name, one in named.items())
 
 
 def _finite(value: float) -> float | None:

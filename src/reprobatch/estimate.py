@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from reprobatch.errors import JobError
-from reprobatch.record import ITEM_SIZE
+from reprobatch.record import DECODED, ITEM_SIZE
+
+# whose configurations say their scales as _scales reads them; other makes (LTX, DC-AE, sound) have ways of their own
+_VAES = (None, "AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderKLWan", "AutoencoderKLQwenImage")
+_PICTURES = ("latent", "pixels", "images", "frames")
 
 Argument = Callable[[str], int | None]
 """A call argument's value, the largest where items differ in it; ``None`` where none is given."""
 
 
-def output_bytes(output: str, dtype: str, argument: Argument, folder: Path) -> int | None:
-    """Bytes of one item's output, the largest one, or ``None`` where the model's configuration does not say.
+def output_bytes(output: str, dtype: str, argument: Argument, folder: Path, also: Sequence[str] = ()) -> int | None:
+    """Bytes of one item's outputs, the largest one's, or ``None`` where the model's configuration does not say.
 
     Known are latents of (channels, height, width) at the VAE's scale, with frames at its temporal scale
     for video, and pixels.
     """
-    net = _config(folder, "unet") or _config(folder, "transformer")
+    net, vae = _config(folder, "unet") or _config(folder, "transformer"), _config(folder, "vae")
+    if output not in _PICTURES or vae.get("_class_name") not in _VAES or not {DECODED}.issuperset(also):
+        return None
     try:
-        return _bytes(output, dtype, argument, net, _config(folder, "vae"))
+        # a decoded picture has a byte a value, pixels have a float
+        further = _bytes("pixels", dtype, argument, net, vae) // ITEM_SIZE["float32"] if also else 0
+        return _bytes(output, dtype, argument, net, vae) + further
     except (KeyError, TypeError, ValueError):  # a configuration of another make
         return None
 

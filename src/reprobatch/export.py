@@ -1,8 +1,9 @@
-"""Outputs as files people open: ``.safetensors``, ``.npy`` and ``.png``."""
+"""Outputs as files people open: ``.safetensors``, ``.npy``, ``.png`` and ``.wav``."""
 
 from __future__ import annotations
 
 import io
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ import numpy as np
 from reprobatch.dataset import Dataset
 from reprobatch.errors import JobError
 from reprobatch.folder import replace_file
-from reprobatch.record import Output
+from reprobatch.record import DECODED, Output
 
-SUFFIXES = (".safetensors", ".npy", ".png")
+SUFFIXES = (".safetensors", ".npy", ".png", ".wav")
 
 
 def check_suffix(path: Path) -> None:
@@ -25,8 +26,13 @@ def check_suffix(path: Path) -> None:
         raise JobError(f"--to: the folder of '{path}' does not exist; make it first")
 
 
-def save(output: Output, path: Path, decode: Callable[[Output], np.ndarray]) -> None:
-    """Write one output; ``decode`` makes a uint8 picture of it, for PNG."""
+def save(
+    output: Output,
+    path: Path,
+    decode: Callable[[Output], np.ndarray],
+    sampling_rate: Callable[[], int] | None = None,
+) -> None:
+    """Write one output; ``decode`` makes a uint8 picture of it for PNG, ``sampling_rate`` tells a sound's for WAV."""
     check_suffix(path)
     if path.suffix == ".npy":
         buffer = io.BytesIO()
@@ -34,12 +40,19 @@ def save(output: Output, path: Path, decode: Callable[[Output], np.ndarray]) -> 
         replace_file(path, buffer.getvalue(), path.parent)
     elif path.suffix == ".safetensors":
         replace_file(path, _safetensors(output), path.parent)
+    elif path.suffix == ".wav":
+        if sampling_rate is None:
+            raise JobError(f"--to: expected a pipeline that tells its sampling rate for '{path.name}'; use .npy")
+        replace_file(path, _wav(output.numpy(), sampling_rate()), path.parent)
     else:
         replace_file(path, _png(decode(output)), path.parent)
 
 
 def export(dataset: Dataset, to: Path, decode: Callable[[Output], Any], on_item: Callable[[], None]) -> int:
-    """Write every item's picture as ``to/INDEX.png``; returns how many."""
+    """Write every item's picture as ``to/INDEX.png``; returns how many.
+
+    ``decode`` makes a uint8 picture of an output; see :func:`stored_picture` for datasets that hold them.
+    """
     try:
         to.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -49,6 +62,11 @@ def export(dataset: Dataset, to: Path, decode: Callable[[Output], Any], on_item:
         replace_file(to / f"{item.index:0{width}d}.png", _png(decode(item.output)), to)
         on_item()
     return len(dataset)
+
+
+def stored_picture(output: Output) -> np.ndarray:
+    """The picture that was decoded when the item was made."""
+    return output.also[DECODED].numpy()
 
 
 def to_uint8(picture: np.ndarray) -> np.ndarray:
@@ -73,4 +91,16 @@ def _png(picture: np.ndarray) -> bytes:
         raise JobError(f"expected a picture of shape (height, width, channels), found {list(picture.shape)}; use .npy")
     buffer = io.BytesIO()
     Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _wav(sound: np.ndarray, rate: int) -> bytes:
+    """16 bits a sample; values in [-1, 1], what lies outside is cut off."""
+    channels = sound[None] if sound.ndim == 1 else sound
+    if channels.ndim != 2 or not 1 <= len(channels) <= 8:
+        raise JobError(f"expected sound of shape (channels, samples), found {list(sound.shape)}; use .npy")
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setparams((len(channels), 2, rate, 0, "NONE", "not compressed"))
+        file.writeframes((channels.T * 32767.0).round().clip(-32768, 32767).astype("<i2").tobytes())
     return buffer.getvalue()

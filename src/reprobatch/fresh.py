@@ -10,10 +10,10 @@ import sys
 from typing import Any
 
 from reprobatch import determinism, inputs
+from reprobatch.attachments import Hint
 from reprobatch.contract import Place
 from reprobatch.errors import RunFailed
 from reprobatch.job import ResolvedJob
-from reprobatch.parts import Hint
 from reprobatch.record import Output
 
 
@@ -36,10 +36,7 @@ def canary_outputs(job: ResolvedJob, model: Hint, first: list[Place]) -> list[Ou
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         raise RunFailed(f"a new process could not run the canary: {lines[-1]}")
-    return [
-        Output(entry["dtype"], tuple(entry["shape"]), base64.b64decode(entry["data"]))
-        for entry in json.loads(done.stdout)
-    ]
+    return [_unpacked(entry) for entry in json.loads(done.stdout)]
 
 
 def _answer(request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -47,10 +44,17 @@ def _answer(request: dict[str, Any]) -> list[dict[str, Any]]:
 
     worker = Worker(ResolvedJob.from_json(request["job"]), request["model"])
     outputs = worker.canary([(index, inputs.from_json(item)) for index, item in request["first"]])
-    return [
-        {"dtype": output.dtype, "shape": output.shape, "data": base64.b64encode(output.data).decode()}
-        for output in outputs
-    ]
+    return [_packed(output) for output in outputs]
+
+
+def _packed(output: Output) -> dict[str, Any]:
+    data, also = base64.b64encode(output.data).decode(), {name: _packed(each) for name, each in output.also.items()}
+    return {"dtype": output.dtype, "shape": output.shape, "data": data, "also": also}
+
+
+def _unpacked(entry: dict[str, Any]) -> Output:
+    also = {name: _unpacked(each) for name, each in entry["also"].items()}
+    return Output(entry["dtype"], tuple(entry["shape"]), base64.b64decode(entry["data"]), also)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from reprobatch import seeds
 from reprobatch.errors import JobError, suggestion
 from reprobatch.inputs import KINDS
-from reprobatch.job import RESERVED_ARGUMENTS, RESERVED_COLUMNS, Items
+from reprobatch.jobitems import RESERVED_ARGUMENTS, RESERVED_COLUMNS, Items
 from reprobatch.tables import Table
 
 

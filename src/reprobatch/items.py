@@ -23,13 +23,7 @@ from reprobatch import seeds
 from reprobatch.errors import JobError
 from reprobatch.inputs import KINDS, Inputs, told
 from reprobatch.itemchecks import check_columns, check_values, seed_column
-from reprobatch.job import (
-    MAX_ITEMS,
-    GridAxis,
-    Items,
-    ItemSource,
-    ResolvedItems,
-)
+from reprobatch.jobitems import MAX_ITEMS, GridAxis, Items, ItemSource, ResolvedItems
 from reprobatch.tables import TYPES, Table, format_of, open_table
 
 __all__ = [

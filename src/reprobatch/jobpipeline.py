@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from reprobatch.parts import Adapter, Component, ResolvedAdapter, ResolvedComponent
+from reprobatch.attachments import Adapter, Component, ResolvedAdapter, ResolvedComponent
 from reprobatch.settings import CLASS_NAME, Lean, Memory, Quantization, Scheduler
 
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -48,11 +48,11 @@ class Pipeline(_Pipeline):
     def _paths(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {name: {"path": part} if isinstance(part, str) else part for name, part in value.items()}
+        return {name: {"path": each} if isinstance(each, str) else each for name, each in value.items()}
 
 
 class ResolvedPipeline(_Pipeline):
-    """The pipeline, with its class and the digest of its weights, those of its parts among them."""
+    """The pipeline, with its class and the digest of its weights, those of its attachments among them."""
 
     class_name: str
     model_digest: str
@@ -60,8 +60,8 @@ class ResolvedPipeline(_Pipeline):
     adapters: list[ResolvedAdapter] = []
 
     @property
-    def parts(self) -> dict[str, ResolvedComponent | ResolvedAdapter]:
+    def attachments(self) -> dict[str, ResolvedComponent | ResolvedAdapter]:
         """What is loaded from beside the model, by its name in the job: ``components.controlnet``, ``adapters.0``."""
         found: dict[str, ResolvedComponent | ResolvedAdapter] = {}
-        found |= {f"components.{name}": part for name, part in sorted(self.components.items())}
-        return found | {f"adapters.{number}": part for number, part in enumerate(self.adapters)}
+        found |= {f"components.{name}": each for name, each in sorted(self.components.items())}
+        return found | {f"adapters.{number}": each for number, each in enumerate(self.adapters)}

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from reprobatch.attachments import ResolvedAdapter
 from reprobatch.errors import JobError, suggestion
 from reprobatch.job import ResolvedJob
 from reprobatch.models import read_index
-from reprobatch.parts import ResolvedAdapter
 from reprobatch.settings import Quantization
 
 _TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -36,8 +36,8 @@ def download(reference: str, commit: str) -> Path:
         raise JobError(f"could not download '{reference}' at {commit[:12]} as safetensors: {reason}") from None
 
 
-def load(job: ResolvedJob, folder: Path, parts: Mapping[str, Path]) -> Any:
-    """The job's pipeline, where it will run; ``parts`` says where its components and adapters lie.
+def load(job: ResolvedJob, folder: Path, attached: Mapping[str, Path]) -> Any:
+    """The job's pipeline, where it will run; ``attached`` says where its components and adapters lie.
 
     Raises :class:`JobError` where the class, the files or an option do not fit each other.
     """
@@ -51,7 +51,7 @@ def load(job: ResolvedJob, folder: Path, parts: Mapping[str, Path]) -> Any:
         hint = suggestion(spec.class_name, known)
         raise JobError(f"the pipeline class '{spec.class_name}' is not in diffusers {diffusers.__version__}{hint}")
     _register_retired(folder)
-    components = {name: _component(job, name, parts[f"components.{name}"]) for name in spec.components}
+    components = {name: _component(job, name, attached[f"components.{name}"]) for name in spec.components}
     with _said(f"could not load {spec.class_name} from the model folder"):
         pipe = cls.from_pretrained(
             str(folder),
@@ -63,7 +63,7 @@ def load(job: ResolvedJob, folder: Path, parts: Mapping[str, Path]) -> Any:
         )
     if spec.scheduler is not None:
         pipe.scheduler = _scheduler(job, pipe)
-    _put_on(pipe, spec.adapters, [parts[f"adapters.{number}"] for number in range(len(spec.adapters))])
+    _put_on(pipe, spec.adapters, [attached[f"adapters.{number}"] for number in range(len(spec.adapters))])
     pipe.set_progress_bar_config(disable=True)
     return _placed(job, pipe)
 
@@ -189,7 +189,7 @@ def _placed(job: ResolvedJob, pipe: Any) -> Any:
             with _said(f"{name} has no VAE that can '{method}'"):
                 getattr(pipe.vae, method)()
     if memory.attention_slicing is not None:
-        if not any(hasattr(part, "set_attention_slice") for part in pipe.components.values()):
+        if not any(hasattr(each, "set_attention_slice") for each in pipe.components.values()):
             raise JobError(f"{name} has no component whose attention can be sliced; leave attention_slicing out")
         pipe.enable_attention_slicing(memory.attention_slicing)
     if memory.device_map is not None:

@@ -21,7 +21,7 @@ AT_ONCE = 1000  # shards that are asked to be read back
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Hashes:
     """What the root needs of a shard: its Merkle compact range as text, and its file's SHA-256."""
 
     compact: str
@@ -50,17 +50,17 @@ def write(store: Store, entries: dict[str, Any]) -> None:
     store.replace(names.MANIFEST, text.encode())
 
 
-def complete(store: Store, job: ResolvedJob, plan: Plan, known: dict[int, Part]) -> str:
+def complete(store: Store, job: ResolvedJob, plan: Plan, known: dict[int, Hashes]) -> str:
     """Put the root together, and write it and the files' hashes down; returns the root, hex.
 
     ``known`` spares shards of this run from being read back. Raises :class:`DataError` where a shard is
     missing, damaged or another job's, and where the dataset as it was would not be the beginning of this.
     """
     dataset = Dataset(store.address)
-    parts = _parts(dataset, plan.shards, known)
-    _check_old_root(dataset, parts)
-    root = _root([part.compact for part in parts])
-    sums = "".join(f"{part.sha256}  {shard_name(shard)}\n" for shard, part in enumerate(parts)).encode()
+    found = _all_hashes(dataset, plan.shards, known)
+    _check_old_root(dataset, found)
+    root = _root([each.compact for each in found])
+    sums = "".join(f"{each.sha256}  {shard_name(shard)}\n" for shard, each in enumerate(found)).encode()
     _put_sums(store, sums, grown=bool(dataset.segments))
     segments = {"segments": [segment.as_dict() for segment in dataset.segments]} if dataset.segments else {}
     kept = {name: entry for name, entry in dataset.manifest.items() if name != "segments"}
@@ -71,21 +71,21 @@ def complete(store: Store, job: ResolvedJob, plan: Plan, known: dict[int, Part])
     return root
 
 
-def _parts(dataset: Dataset, shards: int, known: dict[int, Part]) -> list[Part]:
+def _all_hashes(dataset: Dataset, shards: int, known: dict[int, Hashes]) -> list[Hashes]:
     unknown = [shard for shard in range(shards) if shard not in known]
-    found: dict[int, Part] = {}
+    found: dict[int, Hashes] = {}
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(unknown), AT_ONCE):  # what the pool is asked takes room until it is answered
             some = unknown[start : start + AT_ONCE]
-            found.update(zip(some, pool.map(lambda shard: _part(dataset, shard), some), strict=True))
+            found.update(zip(some, pool.map(lambda shard: _hashes(dataset, shard), some), strict=True))
     return [known[shard] if shard in known else found[shard] for shard in range(shards)]
 
 
-def _part(dataset: Dataset, shard: int) -> Part:
+def _hashes(dataset: Dataset, shard: int) -> Hashes:
     footer, name = dataset.footer(shard), shard_name(shard)
     if footer.job != dataset.job_digest(shard) or footer.shard != shard:
         raise DataError(f"{name}: expected a shard of this job, found one of another; remove it and run again")
-    return Part(footer.compact, dataset.store.sha256(name))
+    return Hashes(footer.compact, dataset.store.sha256(name))
 
 
 def _root(compacts: list[str]) -> str:
@@ -95,10 +95,10 @@ def _root(compacts: list[str]) -> str:
     return whole.root().hex()
 
 
-def _check_old_root(dataset: Dataset, parts: list[Part]) -> None:
+def _check_old_root(dataset: Dataset, hashes: list[Hashes]) -> None:
     for segment in dataset.segments:
         shards = dataset.plan.shard_of(segment.stop)
-        found = _root([part.compact for part in parts[:shards]])
+        found = _root([each.compact for each in hashes[:shards]])
         if found != segment.root:
             raise DataError(
                 f"expected items 0 … {segment.stop - 1} with root {segment.root}, found root {found}: what was there "

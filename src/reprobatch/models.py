@@ -109,21 +109,25 @@ def resolve(reference: str, revision: str | None = None) -> Model:
     )
 
 
-def combined(model: str, parts: Mapping[str, str]) -> str:
-    """The model digest of a pipeline with parts: over the model's own and theirs, each under its name.
+def combined(model: str, attached: Mapping[str, str]) -> str:
+    """The model digest of a pipeline with attachments: over the model's own and theirs, each under its name.
 
-    Without parts it is the model's own.
+    Without attachments it is the model's own.
     """
-    return canonical.digest({"model": model, **parts}) if parts else model
+    return canonical.digest({"model": model, **attached}) if attached else model
 
 
 def locate(
-    reference: str, revision: str | None, digest: str, hint: str | None = None, parts: Mapping[str, str] | None = None
+    reference: str,
+    revision: str | None,
+    digest: str,
+    hint: str | None = None,
+    attached: Mapping[str, str] | None = None,
 ) -> Model:
     """The model of a *resolved* job: found by reference, or at ``hint``, and proven by its digest.
 
     A folder is recorded by its name alone, because a path belongs to one machine; ``hint`` says
-    where it lies here. ``parts`` has the digests of what ``digest`` covers besides the model. Raises
+    where it lies here. ``attached`` has the digests of what ``digest`` covers besides the model. Raises
     :class:`JobError` where it cannot be found and :class:`DataError` where something else is there.
     """
     if reference.startswith("folder:"):
@@ -135,7 +139,7 @@ def locate(
         model = _folder(Path(hint), None)
     else:
         model = resolve(hint or reference, None if hint else revision)
-    found = combined(model.digest, parts or {})
+    found = combined(model.digest, attached or {})
     if found != digest:
         raise DataError(
             f"model {reference}: expected digest {digest}, found {found}; "
@@ -156,7 +160,7 @@ def commit_of(reference: str, revision: str | None) -> str:
     return revision if _COMMIT.fullmatch(revision) else _commit(reference, revision)
 
 
-def download_part(reference: str, commit: str, file: str | None) -> Path:
+def download_attached(reference: str, commit: str, file: str | None) -> Path:
     """A hub repository at a commit as a local folder: one of its files, or its safetensors and configurations."""
     from huggingface_hub import snapshot_download
 

@@ -55,6 +55,11 @@ def by_slot(value: Any, size: int) -> list[Output]:
     return slots
 
 
+def of_picture(picture: np.ndarray) -> Output:
+    """A uint8 picture of shape (height, width, channels) as an output."""
+    return _output(picture)
+
+
 def to_tensor(output: Output) -> torch.Tensor:
     """An output as a tensor of its own dtype and shape; owns its memory."""
     dtype = getattr(torch, output.dtype)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +27,8 @@ from reprobatch.items import is_batched_name
 from reprobatch.job import ResolvedJob
 from reprobatch.loading import load
 from reprobatch.media import as_argument
-from reprobatch.outputs import OtherCount, by_slot, chosen, to_tensor
-from reprobatch.record import Output
+from reprobatch.outputs import OtherCount, by_slot, chosen, of_picture, to_tensor
+from reprobatch.record import DECODED, Output
 
 __all__ = ["Pipeline", "to_tensor"]
 
@@ -53,9 +54,9 @@ class Pipeline:
     Raises :class:`JobError` where the job's scheduler, arguments or output do not fit the class.
     """
 
-    def __init__(self, job: ResolvedJob, folder: Path, parts: Mapping[str, Path] | None = None) -> None:
+    def __init__(self, job: ResolvedJob, folder: Path, attached: Mapping[str, Path] | None = None) -> None:
         self.job = job
-        self.pipe = load(job, folder, parts or {})
+        self.pipe = load(job, folder, attached or {})
         self._parameters = inspect.signature(type(self.pipe).__call__).parameters
         self._can_be_short: bool | None = None
         self._form: Form | None = None
@@ -154,7 +155,22 @@ class Pipeline:
         seeding = randomness.seeded(seeds[0]) if self.job.determinism.global_seed == "batch" else nullcontext()
         with torch.no_grad(), seeding:
             result = self.pipe(**call)
-        return by_slot(chosen(result, self.job.output, type(self.pipe).__name__), len(seeds)), generators
+        return self._with_further(result, len(seeds)), generators
+
+    def _with_further(self, result: Any, size: int) -> list[Output]:
+        """The outputs of a call, with those that the job asks for besides."""
+        name = type(self.pipe).__name__
+        made = by_slot(chosen(result, self.job.output, name), size)
+        further = {
+            wanted: [of_picture(self.decode(output)) for output in made]
+            if wanted == DECODED
+            else by_slot(chosen(result, wanted, name), size)
+            for wanted in self.job.also
+        }
+        return [
+            replace(output, also={wanted: each[slot] for wanted, each in further.items()}) if further else output
+            for slot, output in enumerate(made)
+        ]
 
     def _inputs(self, name: str, values: list[Any]) -> dict[str, Any]:
         """An argument of pictures (a list) or tensors (stacked, numbers that are not whole in the job's dtype)."""
@@ -224,6 +240,14 @@ class Pipeline:
         with torch.no_grad():
             picture = vae.decode(scaled, return_dict=False)[0]
         return to_uint8(self.pipe.image_processor.postprocess(picture, output_type="np")[0])
+
+    def sampling_rate(self) -> int:
+        """Samples a second of the sound that the pipeline gives. Raises :class:`JobError` where it says none."""
+        for name in ("vocoder", "vae"):
+            rate = getattr(getattr(self.pipe.components.get(name), "config", None), "sampling_rate", None)
+            if isinstance(rate, int) and self.job.output not in ("latent", "pixels"):
+                return rate
+        raise JobError(f"{self.job.output} of {type(self.pipe).__name__}: no sound with a sampling rate; use .npy")
 
     def _check(self) -> None:
         name, known = type(self.pipe).__name__, list(self._parameters)

@@ -21,12 +21,12 @@ from ray import exceptions
 from reprobatch import cluster, determinism
 from reprobatch.actor import Actor
 from reprobatch.admission import Admission, Arrival
+from reprobatch.attachments import Hint
 from reprobatch.contract import Samples
 from reprobatch.errors import BatchHung, DataError, EnvironmentDiffers, JobError, ReprobatchError, RunFailed
 from reprobatch.gate import Event, Gate, Task
 from reprobatch.interrupt import interruptible
 from reprobatch.job import ResolvedJob
-from reprobatch.parts import Hint
 from reprobatch.plan import Plan
 from reprobatch.schedule import Schedule
 from reprobatch.settings import Operation

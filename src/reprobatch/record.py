@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +25,13 @@ from reprobatch.inputs import told
 from reprobatch.items import TYPES
 
 FORMAT = "reprobatch-shard/1"
+SEVERAL = "reprobatch-shard/2"  # of items with several outputs, whose checksum covers them all
 ITEM_SIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "uint8": 1, "int16": 2}
 GROUP_BYTES = 4 << 20  # a look-up reads one row group: small enough to fetch, large enough to be few
+DECODED = "decoded"
+"""Name of the further output that is a latent through the pipeline's VAE, one item at a time: the same picture in
+whatever batch the latent was made."""
+_OUTPUT = (pa.string(), pa.list_(pa.int32()), pa.binary())
 _BEFORE = [("index", pa.int64()), ("seed", pa.int64()), ("batch", pa.int32()), ("slot", pa.int16())]
 
 
@@ -37,13 +42,34 @@ def checksum(dtype: str, shape: Sequence[int], data: bytes | memoryview) -> str:
     return hashed.hexdigest()
 
 
+def format_of(also: Sequence[str]) -> str:
+    """The format id of shards whose items have further outputs of these names, or none."""
+    return SEVERAL if also else FORMAT
+
+
+def combined(own: str, also: Mapping[str, str]) -> str:
+    """Checksum of an item: its output's own, or where it has further ones SHA-256 over all of theirs.
+
+    These are the output's own checksum and then, in the job's order, a name, a space and a checksum, a
+    line each.
+    """
+    if not also:
+        return own
+    lines = [own, *(f"{name} {each}" for name, each in also.items())]
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Output:
-    """What the pipeline made of one item: dtype name, shape, and little-endian bytes in C order."""
+    """What the pipeline made of one item: dtype name, shape, and little-endian bytes in C order.
+
+    ``also`` has its further outputs by name, where the job asks for some.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     data: bytes
+    also: Mapping[str, Output] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         expected = math.prod(self.shape) * ITEM_SIZE[self.dtype]
@@ -52,8 +78,14 @@ class Output:
 
     @property
     def checksum(self) -> str:
-        """See :func:`checksum`."""
-        return checksum(self.dtype, self.shape, self.data)
+        """The item's: see :func:`checksum` and :func:`combined`."""
+        own = checksum(self.dtype, self.shape, self.data)
+        return combined(own, {name: each.checksum for name, each in self.also.items()})
+
+    @property
+    def size(self) -> int:
+        """Bytes, those of further outputs among them."""
+        return len(self.data) + sum(each.size for each in self.also.values())
 
     def numpy(self) -> np.ndarray:
         """The values as a read-only array; bfloat16, which numpy lacks, as float32 (exactly)."""
@@ -81,16 +113,22 @@ class Row:
         return self.output.checksum
 
 
-def schema(columns: dict[str, str], output: str) -> pa.Schema:
-    """The dataset's Arrow schema; ``output`` names the column with the bytes."""
+def schema(columns: dict[str, str], output: str, also: Sequence[str] = ()) -> pa.Schema:
+    """The dataset's Arrow schema; ``output`` names the column with the bytes, ``also`` those of further outputs."""
     own = [(name, TYPES[kind]) for name, kind in columns.items() if name != "seed"]
     after = [
         ("dtype", pa.string()),
         ("shape", pa.list_(pa.int32())),
         (output, pa.binary()),
+        *((name, kind) for each in also for name, kind in zip(columns_of(each), _OUTPUT, strict=True)),
         ("checksum", pa.string()),
     ]
     return pa.schema([*_BEFORE, *own, *after])
+
+
+def columns_of(name: str) -> tuple[str, str, str]:
+    """The columns of a further output: dtype, shape and bytes."""
+    return f"{name}_dtype", f"{name}_shape", name
 
 
 class _Pieces(io.RawIOBase):
@@ -130,11 +168,12 @@ class ShardWriter:
         shard: int,
         scheme: str,
         environment: str | None = None,
+        also: Sequence[str] = (),
     ) -> None:
-        self._schema = schema(columns, output)
-        self._output = output
+        self._schema = schema(columns, output, also)
+        self._output, self._also = output, also
         self._footer = {
-            "reprobatch.format": FORMAT,
+            "reprobatch.format": format_of(also),
             "reprobatch.job": job_digest,
             "reprobatch.shard": str(shard),
             "reprobatch.seeds": scheme,
@@ -146,7 +185,7 @@ class ShardWriter:
             self._sink,
             self._schema,
             compression="NONE",
-            use_dictionary=["dtype", *texts],
+            use_dictionary=["dtype", *(f"{name}_dtype" for name in also), *texts],
             write_statistics=["index", "seed"],
             write_page_checksum=True,
             store_schema=True,
@@ -161,7 +200,7 @@ class ShardWriter:
         if self._begin is None:
             self._begin = batch[0].index
         self._waiting += batch
-        self._size += sum(len(row.output.data) for row in batch)
+        self._size += sum(row.output.size for row in batch)
         if self._size >= GROUP_BYTES:
             self._write_group()
 
@@ -189,6 +228,10 @@ class ShardWriter:
             self._output: [row.output.data for row in rows],
             "checksum": checksums,
         }
+        for name in self._also:
+            each = [row.output.also[name] for row in rows]
+            values = [o.dtype for o in each], [o.shape for o in each], [o.data for o in each]
+            columns |= dict(zip(columns_of(name), values, strict=True))
         arrays = [
             pa.array(columns[f.name] if f.name in columns else [told(row.item[f.name]) for row in rows], f.type)
             for f in self._schema
@@ -203,7 +246,7 @@ def leaf(checksum: str) -> bytes:
     return merkle.leaf_hash(bytes.fromhex(checksum))
 
 
-def rows_of(table: pa.Table, columns: Iterable[str], output: str) -> list[Row]:
+def rows_of(table: pa.Table, columns: Iterable[str], output: str, also: Sequence[str] = ()) -> list[Row]:
     """Rows of a table read from a shard. Raises :class:`DataError` for bytes that fit no shape."""
     own = [c for c in columns if c != "seed"]
     return [
@@ -213,8 +256,13 @@ def rows_of(table: pa.Table, columns: Iterable[str], output: str) -> list[Row]:
             entry["batch"],
             entry["slot"],
             {c: entry[c] for c in own},
-            Output(entry["dtype"], tuple(entry["shape"]), entry[output]),
+            _output(entry, ("dtype", "shape", output), {name: _output(entry, columns_of(name), {}) for name in also}),
             entry["checksum"],
         )
         for entry in table.to_pylist()
     ]
+
+
+def _output(entry: dict[str, Any], names: tuple[str, str, str], also: dict[str, Output]) -> Output:
+    dtype, shape, data = (entry[name] for name in names)
+    return Output(dtype, tuple(shape), data, also)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from reprobatch import environment, parts
-from reprobatch import store as names
+from reprobatch import environment
 from reprobatch.contract import Contract, canary
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError, JobError
@@ -57,14 +55,14 @@ class Agreement:
 class Regenerator:
     """Makes items of one dataset again; loads the pipeline once, needs no Ray.
 
-    ``model`` says where a folder model lies on this machine, if it has moved, and ``places`` where parts of the
+    ``model`` says where a folder model lies on this machine, if it has moved, and ``places`` where attachments of the
     pipeline and the items' inputs do, by name (``adapters.0``, ``items``, ``images`` …). Fixes the deterministic
-    settings of this process. Raises :class:`DataError` where the model or a part is not the one that was used.
+    settings of this process. Raises :class:`DataError` where the model or an attachment is not the one that was used.
     """
 
     def __init__(self, dataset: Dataset, model: str | None = None, places: Mapping[str, str] | None = None) -> None:
         self.dataset = dataset
-        self._places = {**parts.places(_remembered(dataset)), **({"model": model} if model else {}), **(places or {})}
+        self._places = {**dataset.places, **({"model": model} if model else {}), **(places or {})}
         self.worker = Worker(dataset.job, self._places or None)
 
     def agreement(self, index: int | None = None) -> Agreement:
@@ -157,11 +155,3 @@ def regenerate(dataset: Dataset, index: int, *, alone: bool = False, model: str 
 
 def _result(row: Row, method: Literal["replay", "alone"], output: Output) -> Regenerated:
     return Regenerated(row.index, row.seed, method, output, compare(row.output, output))
-
-
-def _remembered(dataset: Dataset) -> parts.Hint:
-    try:
-        found = json.loads(dataset.store.get(f"{names.LOG}/places.json"))["model"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return {str(name): str(path) for name, path in found.items()} if isinstance(found, dict) else str(found)

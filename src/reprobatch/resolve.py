@@ -1,4 +1,4 @@
-"""From a job as written to one with everything pinned, and where its parts lie on this machine."""
+"""From a job as written to one with everything pinned, and where all of it lies on this machine."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reprobatch import items, models, parts
+from reprobatch import attachments, items, models
+from reprobatch.attachments import Adapter, Attachment, Hint, ResolvedAdapter, ResolvedComponent, Source
 from reprobatch.errors import JobError
 from reprobatch.estimate import Argument, output_bytes, shard_size_for
 from reprobatch.items import ItemReader
-from reprobatch.job import Common, Job, ResolvedItems, ResolvedJob
+from reprobatch.job import Common, Job, ResolvedJob
+from reprobatch.jobitems import ResolvedItems
 from reprobatch.jobpipeline import Pipeline, ResolvedPipeline
 from reprobatch.models import Model
-from reprobatch.parts import Adapter, Hint, Part, ResolvedAdapter, ResolvedComponent, Source
 from reprobatch.plan import Plan
+from reprobatch.record import columns_of
 from reprobatch.settings import Operation
 
 
@@ -29,13 +31,13 @@ class Resolved:
     plan: Plan
     item_file: Path | None
     operation: Operation
-    places: dict[str, str] = field(default_factory=dict)  # of parts and inputs, by name
+    places: dict[str, str] = field(default_factory=dict)  # of attachments and inputs, by name
 
     @property
     def model_hint(self) -> Hint:
         """The path of a folder model; built-in and hub models are found by name everywhere.
 
-        With parts or inputs from beside it, the paths of all of them by name.
+        With attachments or inputs, the paths of all of them by name.
         """
         model = {"model": str(self.model.folder)} if self.model.reference.startswith("folder:") else {}
         return {**model, **self.places} if self.places else model.get("model")
@@ -49,10 +51,10 @@ def resolve(job: Job, job_file: Path) -> Resolved:
     _check_call(job, pinned)
     model = models.resolve(_from_job(job.pipeline.model, job_file.parent), job.pipeline.revision)
     spec, reader = job.pipeline, ItemReader(pinned, path, root)
-    found = _parts(spec, job_file.parent)
+    found = _attachments(spec, job_file.parent)
     common = {name: getattr(job, name) for name in Common.model_fields}
     if job.shard_bytes is not None:
-        each = output_bytes(job.output, spec.dtype, largest_argument(job.call, reader), model.folder)
+        each = output_bytes(job.output, spec.dtype, largest_argument(job.call, reader), model.folder, job.also)
         common["shard_size"] = shard_size_for(job.shard_bytes, each, job.batch_size, job.shard_size)
     resolved = ResolvedJob(
         **common,
@@ -66,13 +68,13 @@ def resolve(job: Job, job_file: Path) -> Resolved:
             memory=spec.memory,
             quantization=spec.quantization,
             class_name=spec.class_name or models.read_index(model.folder)["_class_name"],
-            model_digest=models.combined(model.digest, {name: part.digest for name, part in found.items()}),
-            components={name: _pinned(found[f"components.{name}"], part) for name, part in spec.components.items()},
-            adapters=[_worn(found[f"adapters.{number}"], part) for number, part in enumerate(spec.adapters)],
+            model_digest=models.combined(model.digest, {name: each.digest for name, each in found.items()}),
+            components={name: _pinned(found[f"components.{name}"], each) for name, each in spec.components.items()},
+            adapters=[_worn(found[f"adapters.{number}"], each) for number, each in enumerate(spec.adapters)],
         ),
     )
     plan = Plan(pinned.count, job.batch_size, resolved.shard_size, reader.breaks())
-    places = {name: str(part.path) for name, part in found.items() if part.revision is None}
+    places = {name: str(each.path) for name, each in found.items() if each.revision is None}
     if pinned.inputs:  # which whoever makes an item again has to read again
         places |= {name: str(at.resolve()) for name, at in (("items", path), ("images", root)) if at is not None}
     return Resolved(resolved, model, reader, plan, path, job.operation, places)
@@ -112,24 +114,27 @@ def _folder(name: str, beside: Path) -> Path:
     raise JobError(f"items.image_root: no folder '{name}' in the working directory or beside the job file")
 
 
-def _parts(spec: Pipeline, beside: Path) -> dict[str, Part]:
-    """The parts of a pipeline on this machine, by name."""
-    sources: dict[str, Source] = {f"components.{name}": part for name, part in spec.components.items()}
-    sources |= {f"adapters.{number}": part for number, part in enumerate(spec.adapters)}
-    return {name: parts.resolve(name, source, beside) for name, source in sources.items()}
+def _attachments(spec: Pipeline, beside: Path) -> dict[str, Attachment]:
+    """The attachments of a pipeline on this machine, by name."""
+    sources: dict[str, Source] = {f"components.{name}": each for name, each in spec.components.items()}
+    sources |= {f"adapters.{number}": each for number, each in enumerate(spec.adapters)}
+    return {name: attachments.resolve(name, source, beside) for name, source in sources.items()}
 
 
-def _pinned(part: Part, source: Source) -> ResolvedComponent:
-    file = source.file if part.revision is not None else None
-    return ResolvedComponent(reference=part.reference, revision=part.revision, file=file, digest=part.digest)
+def _pinned(found: Attachment, source: Source) -> ResolvedComponent:
+    file = source.file if found.revision is not None else None
+    return ResolvedComponent(reference=found.reference, revision=found.revision, file=file, digest=found.digest)
 
 
-def _worn(part: Part, adapter: Adapter) -> ResolvedAdapter:
+def _worn(found: Attachment, adapter: Adapter) -> ResolvedAdapter:
     kept = {name: getattr(adapter, name) for name in ("kind", "name", "scale", "token")}
-    return ResolvedAdapter(**dict(_pinned(part, adapter)), **kept)
+    return ResolvedAdapter(**dict(_pinned(found, adapter)), **kept)
 
 
 def _check_call(job: Job, pinned: ResolvedItems) -> None:
+    for name in (column for further in job.also for column in columns_of(further)):
+        if name in pinned.columns:
+            raise JobError(f"'{name}' is a column of a further output (also) and of the items; rename the latter")
     twice = sorted(job.call.keys() & (pinned.columns.keys() - set(pinned.metadata)))
     if twice:
         raise JobError(f"'{twice[0]}' is set in call and is a column of the items; keep one of them")

@@ -86,7 +86,7 @@ def run(
         _work(resolved, store, plan, schedule, receipts, on_event, workers=workers, address=address, insist=insist)
     if schedule.failures:
         raise RunFailed(_failures(schedule, plan))
-    known = {shard: manifest.Part(receipt.compact, receipt.sha256) for shard, receipt in receipts.items()}
+    known = {shard: manifest.Hashes(receipt.compact, receipt.sha256) for shard, receipt in receipts.items()}
     whole = len({*there, *receipts}) == plan.shards or part == (1, 1)
     root = manifest.complete(store, job, plan, known) if whole else None
     made = sum(receipt.items for receipt in receipts.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ Kind = Literal[
     "merkle",
     "root",
     "manifest",
+    "model",
     "signature",
 ]
 
@@ -93,7 +94,7 @@ def _contents(dataset: Dataset, shard: int, file: ShardFile) -> Checked:
         return Checked(problems=[Problem("foreign", f"job digest {made_for}", footer.job, shard)])
     if footer.shard != shard:
         return Checked(problems=[Problem("doubled", f"shard {shard}", f"shard {footer.shard} under its name", shard)])
-    expected_schema = record.schema(job.items.columns, job.column)
+    expected_schema = record.schema(job.items.columns, job.column, job.also)
     if not file.schema.equals(expected_schema):
         return Checked(problems=[Problem("rows", f"columns {expected_schema.names}", str(file.schema.names), shard)])
     span = dataset.plan.shard(shard)
@@ -105,7 +106,7 @@ def _contents(dataset: Dataset, shard: int, file: ShardFile) -> Checked:
         table = file.table(group)
         for name, values in columns.items():
             values += table[name].to_pylist()
-        leaves += _checksums(table, job.column, shard, problems)
+        leaves += _checksums(table, job.column, job.also, shard, problems)
     if columns["index"] != list(span):
         found = f"{len(leaves)} rows" + (f" from {columns['index'][0]}" if leaves else "")
         expected = f"items {span.start} … {span.stop - 1}"
@@ -118,13 +119,20 @@ def _contents(dataset: Dataset, shard: int, file: ShardFile) -> Checked:
     return Checked(compact, len(leaves), columns["batch"][-1] + 1, problems)
 
 
-def _checksums(table: pa.Table, column: str, shard: int, problems: list[Problem]) -> Iterator[bytes]:
+def _checksums(
+    table: pa.Table, column: str, also: Sequence[str], shard: int, problems: list[Problem]
+) -> Iterator[bytes]:
     """Leaf hashes of a row group's stored checksums, each compared with what its bytes give."""
-    for chunk in table.select(["index", "dtype", "shape", column, "checksum"]).to_batches():
-        index, dtype, shape, _, stored = chunk.columns
-        data = chunk.column(column)
+    outputs = [("dtype", "shape", column), *(record.columns_of(name) for name in also)]
+    for chunk in table.to_batches():
+        index, stored = chunk.column("index"), chunk.column("checksum")
+        parts = [[chunk.column(name) for name in names] for names in outputs]
         for at in range(chunk.num_rows):
-            computed = record.checksum(dtype[at].as_py(), shape[at].as_py(), memoryview(data[at].as_buffer()))
+            own, *further = (
+                record.checksum(dtype[at].as_py(), shape[at].as_py(), memoryview(data[at].as_buffer()))
+                for dtype, shape, data in parts
+            )
+            computed = record.combined(own, dict(zip(also, further, strict=True)))
             written = stored[at].as_py()
             if computed != written:
                 problems.append(Problem("checksum", written, computed, shard, index[at].as_py()))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reprobatch.errors import DataError
-from reprobatch.record import FORMAT
+from reprobatch.record import FORMAT, SEVERAL
 
 DAMAGED = (OSError, pa.ArrowException, KeyError, ValueError, TypeError, OverflowError)
 """What pyarrow raises of a file that is not what it was."""
@@ -68,8 +68,9 @@ class ShardFile:
         metadata = self._file.metadata.metadata or {}
         try:
             entries = {k.decode(): v.decode() for k, v in metadata.items() if k != b"ARROW:schema"}
-            if entries["reprobatch.format"] != FORMAT:
-                raise DataError(f"{self._name}: expected format {FORMAT}, found {entries['reprobatch.format']}")
+            if entries["reprobatch.format"] not in (FORMAT, SEVERAL):
+                expected = f"{FORMAT} or {SEVERAL}"
+                raise DataError(f"{self._name}: expected format {expected}, found {entries['reprobatch.format']}")
             return Footer(
                 entries["reprobatch.job"],
                 int(entries["reprobatch.shard"]),

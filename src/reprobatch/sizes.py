@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reprobatch import determinism, inputs
+from reprobatch.attachments import Hint
 from reprobatch.contract import Place, first_batch
 from reprobatch.errors import JobError
 from reprobatch.job import ResolvedJob
-from reprobatch.parts import Hint
 from reprobatch.plan import Plan
 
 NEAR = 0.95  # of the best rate: a smaller batch that comes so near is preferred, for its memory

@@ -25,7 +25,7 @@ from reprobatch.dataset import Dataset
 from reprobatch.epoch import Order
 from reprobatch.errors import DataError, JobError
 from reprobatch.pipeline import to_tensor
-from reprobatch.record import Output
+from reprobatch.record import Output, columns_of
 from reprobatch.store import is_url, shard_name
 
 
@@ -141,8 +141,9 @@ class TorchDataset(torch.utils.data.Dataset[Any]):
         row = {name: table.column(name)[at].as_py() for name in table.column_names}
         if row["index"] != index:
             raise DataError(f"{shard_name(shard)}: expected item {index} in row group {group}, found {row['index']}")
-        column = self._dataset.job.column
-        row[column] = to_tensor(Output(row.pop("dtype"), tuple(row.pop("shape")), row[column]))
+        job = self._dataset.job
+        for dtype, shape, data in [("dtype", "shape", job.column), *map(columns_of, job.also)]:
+            row[data] = to_tensor(Output(row.pop(dtype), tuple(row.pop(shape)), row[data]))
         return row
 
 

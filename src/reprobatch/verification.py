@@ -7,14 +7,15 @@ are collected, not raised: a damaged shard must not hide the next one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from reprobatch import canonical
+from reprobatch import attachments, canonical
 from reprobatch import store as names
 from reprobatch.dataset import Dataset
+from reprobatch.errors import DataError, JobError
 from reprobatch.manifest import describe
 from reprobatch.merkle import CompactRange
 from reprobatch.segments import Segment, digest_of
@@ -24,26 +25,34 @@ from reprobatch.store import shard_number
 
 @dataclass
 class Report:
-    """What ``verify`` found: the root as computed from the checksums, where every shard is there."""
+    """What ``verify`` found: the root as computed from the checksums, where every shard is there.
+
+    ``model`` says whether the model's digest was worked out again, or why not.
+    """
 
     verdict: Literal["intact", "damaged", "incomplete"]
     root: str | None
     items: int
     problems: list[Problem] = field(default_factory=list)
+    model: str = "recomputed"
 
 
 Check = Callable[[Dataset, Iterable[int], dict[int, str]], Iterator[Checked]]
 
 
 def verify(
-    dataset: Dataset, on_shard: Callable[[int], None] = lambda items: None, check: Check | None = None
+    dataset: Dataset,
+    on_shard: Callable[[int], None] = lambda items: None,
+    check: Check | None = None,
+    places: Mapping[str, str] | None = None,
 ) -> Report:
     """Check a whole dataset; ``on_shard`` is told the items of each shard as it is done.
 
     ``check`` checks shards, given their numbers and the hashes of their files, in that order; without
-    it the threads of this process do.
+    it the threads of this process do. ``places`` says where the model and what is put into it lie here.
     """
-    problems = list(_strangers(dataset))
+    model, problems = _model(dataset, {**dataset.places, **(places or {})})
+    problems += _strangers(dataset)
     sums = _sums(dataset, problems)
     root: CompactRange | None = CompactRange.of(0, [])
     earlier = {segment.stop: segment for segment in dataset.segments}
@@ -59,7 +68,7 @@ def verify(
     problems += _manifest_problems(dataset, head, batches)
     missing = [p for p in problems if p.kind == "missing"]
     verdict: Any = "intact" if not problems else "incomplete" if len(missing) == len(problems) else "damaged"
-    return Report(verdict, head, items, problems)
+    return Report(verdict, head, items, problems, model)
 
 
 def _check_here(dataset: Dataset, shards: Iterable[int], sums: dict[int, str]) -> Iterator[Checked]:
@@ -91,6 +100,22 @@ def _sums(dataset: Dataset, problems: list[Problem]) -> dict[int, str]:
         if number is not None:
             found[number] = digest
     return found
+
+
+def _model(dataset: Dataset, places: Mapping[str, str]) -> tuple[str, list[Problem]]:
+    """Whether the model's digest was worked out again, and what is wrong with it. Downloads nothing."""
+    spec = dataset.job.pipeline
+    pinned: dict[str, Any] = {"model": spec, **spec.attachments}
+    away = [name for name, each in pinned.items() if each.revision is not None and name not in places]
+    if away:
+        return f"not recomputed: {away[0]} is on the hub; --model or --place says where it lies here", []
+    try:
+        attachments.locate_all(spec.model, spec.revision, spec.model_digest, spec.attachments, places)
+    except JobError as error:
+        return f"not recomputed: {error}", []
+    except DataError as error:
+        return "other", [Problem("model", f"model digest {spec.model_digest}", str(error))]
+    return "recomputed", []
 
 
 def _segment_problems(dataset: Dataset, segment: Segment, root: str) -> Iterator[Problem]:

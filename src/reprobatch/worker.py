@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprobatch import determinism, environment, models, parts, seeds
+from reprobatch import attachments, determinism, environment, seeds
+from reprobatch.attachments import Hint
 from reprobatch.contract import Answer, Contract, Place, Samples, padded
 from reprobatch.errors import BatchHung, ItemFailed, ReprobatchError
 from reprobatch.job import ResolvedJob
-from reprobatch.parts import Hint
 from reprobatch.plan import Batch
 from reprobatch.record import Output, Row, ShardWriter
 from reprobatch.store import sha256_of
@@ -123,7 +123,7 @@ class Worker:
         finished.
         """
         job = self.job
-        writer = ShardWriter(job.items.columns, job.column, job.digest, number, job.seed_scheme, made_in)
+        writer = ShardWriter(job.items.columns, job.column, job.digest, number, job.seed_scheme, made_in, job.also)
         with self._turn:
             spent = sum(seconds for seconds in self._compute(writer, batches, items))
         data, compact = writer.finish()
@@ -132,6 +132,10 @@ class Worker:
     def decode(self, output: Output) -> Any:
         """An output as a picture; see :meth:`reprobatch.pipeline.Pipeline.decode`."""
         return self._lane.submit(self._pipeline.decode, output).result()
+
+    def sampling_rate(self) -> int:
+        """Of the pipeline's sound; see :meth:`reprobatch.pipeline.Pipeline.sampling_rate`."""
+        return int(self._pipeline.sampling_rate())
 
     def _compute(
         self, writer: ShardWriter, batches: Sequence[Batch], items: Sequence[dict[str, Any]]
@@ -194,11 +198,10 @@ class Worker:
         determinism.fix(job.determinism, job.workers.threads, job.device)
         from reprobatch.pipeline import Pipeline
 
-        spec, places = job.pipeline, parts.places(hint)
-        found = {name: parts.locate(name, part, places.get(name)) for name, part in spec.parts.items()}
-        digests = {name: part.digest for name, part in found.items()}
-        model = models.locate(spec.model, spec.revision, spec.model_digest, places.get("model"), digests)
-        return Pipeline(job, model.folder, {name: part.path for name, part in found.items()})
+        spec = job.pipeline
+        places = attachments.places(hint)
+        model, found = attachments.locate_all(spec.model, spec.revision, spec.model_digest, spec.attachments, places)
+        return Pipeline(job, model.folder, {name: each.path for name, each in found.items()})
 
 
 def _said(error: Exception) -> str:

@@ -28,7 +28,7 @@ place_option = click.option(
     "places",
     multiple=True,
     metavar="NAME=PATH",
-    help="Where a part of the pipeline, or items or images lie on this machine (adapters.0, items …); repeatable.",
+    help="Where an attachment, items or images lie on this machine (adapters.0, items …); repeatable.",
 )
 job_argument = click.argument("job", type=click.Path(path_type=Path))
 

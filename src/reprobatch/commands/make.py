@@ -119,8 +119,9 @@ def plan(job: Path, overrides: tuple[str, ...], json_: bool) -> None:
     resolved = load(job, list(overrides))
     plan, first = resolved.plan, min(5, resolved.plan.count)
     explicit = [item["seed"] for item in resolved.reader.read(0, first) if "seed" in item]
-    output, dtype = resolved.job.output, resolved.job.pipeline.dtype
-    each = output_bytes(output, dtype, largest_argument(resolved.job.call, resolved.reader), resolved.model.folder)
+    argument = largest_argument(resolved.job.call, resolved.reader)
+    made = resolved.job
+    each = output_bytes(made.output, made.pipeline.dtype, argument, resolved.model.folder, made.also)
     facts = {
         "items": plan.count,
         "shards": plan.shards,

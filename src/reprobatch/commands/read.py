@@ -55,6 +55,7 @@ def show(dir: str, index: int, json_: bool) -> None:
         **row.item,
         "dtype": row.output.dtype,
         "shape": list(row.output.shape),
+        **{name: f"{each.dtype} {list(each.shape)}" for name, each in row.output.also.items()},
         "checksum": row.checksum,
     }
     show_result(facts, "\n".join(f"{name}: {shown(value)}" for name, value in facts.items()), json_)
@@ -67,14 +68,18 @@ def show(dir: str, index: int, json_: bool) -> None:
 @place_option
 @as_json
 def export(dir: str, to: Path, model: str | None, places: tuple[str, ...], json_: bool) -> None:
-    """Write every item as a PNG, latents decoded through the pipeline's VAE."""
+    """Write every item as a PNG: the stored picture, or latents decoded through the pipeline's VAE."""
     from reprobatch import export as files
     from reprobatch.dataset import Dataset
     from reprobatch.progress import Progress
+    from reprobatch.record import DECODED
 
     dataset = Dataset(dir)
     next(dataset.groups(0))  # an empty dataset is said before a model is loaded
-    worker = regenerator(dataset, model, places).worker
+    if DECODED in dataset.job.also:  # no model is needed  # noqa: SIM108
+        decode = files.stored_picture
+    else:
+        decode = regenerator(dataset, model, places).worker.decode
     with Progress(len(dataset), label="pictures") as progress:
-        count = files.export(dataset, to, worker.decode, lambda: progress.add(1))
+        count = files.export(dataset, to, decode, lambda: progress.add(1))
     show_result({"items": count, "to": str(to)}, f"{count} pictures in {to}", json_)

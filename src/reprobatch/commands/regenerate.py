@@ -24,7 +24,7 @@ from reprobatch.commands.common import (
 @dir_argument
 @click.argument("index", type=int)
 @click.option("--alone", is_flag=True, help="From the item's own row, without its neighbours.")
-@click.option("--to", type=click.Path(path_type=Path), help="Write it to FILE.safetensors, .npy or .png.")
+@click.option("--to", type=click.Path(path_type=Path), help="Write it to FILE.safetensors, .npy, .png or .wav.")
 @model_option
 @place_option
 @as_json
@@ -51,7 +51,7 @@ def regenerate(
     if alone and made.method == "replay":
         click.echo("the contract says that alone does not hold for this job: its batch was replayed", err=True)
     if to is not None:
-        files.save(made.output, to, again.worker.decode)
+        files.save(made.output, to, again.worker.decode, again.worker.sampling_rate)
     comparison = made.comparison
     facts = {
         "index": index,

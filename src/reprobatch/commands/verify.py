@@ -68,7 +68,7 @@ def verify(
         determinism.start_over(dataset.job.determinism, dataset.job.workers.threads)
     signed = None if signers is None else signature.check(dataset.store, signers)
     with redirect_stdout(sys.stderr), _joined(address):  # Ray prints there what befalls its nodes
-        facts, lines = _sampled(dataset, sample, seed) if sample else _verified(dataset, address is not None)
+        facts, lines = _sampled(dataset, sample, seed) if sample else _verified(dataset, hint, address is not None)
         lines += _signed(dataset, signed, facts)
         if remake and facts["verdict"] in _GOOD:
             facts["regenerated"], said = _remake(dataset, remake, seed, hint, on_cluster=address is not None)
@@ -87,7 +87,7 @@ def _joined(address: str | None) -> AbstractContextManager[Any]:
     return connected(address)
 
 
-def _verified(dataset: Any, on_cluster: bool) -> tuple[dict[str, Any], list[str]]:
+def _verified(dataset: Any, places: dict[str, str], on_cluster: bool) -> tuple[dict[str, Any], list[str]]:
     from reprobatch.progress import Progress
     from reprobatch.verification import verify as check
 
@@ -97,8 +97,10 @@ def _verified(dataset: Any, on_cluster: bool) -> tuple[dict[str, Any], list[str]
 
         spread = check_shards
     with Progress(len(dataset), label="items checked") as progress:
-        report = check(dataset, progress.add, spread)
+        report = check(dataset, progress.add, spread, places)
     lines = [*map(str, report.problems), f"{report.verdict}: {report.items} items, root {report.root}"]
+    if report.model.startswith("not"):
+        lines.append(f"model digest {report.model}")
     return asdict(report), lines
 
 

@@ -1,12 +1,13 @@
 """What is put into a pipeline from beside its model: components such as a ControlNet, and adapters.
 
-A part is a file or a folder, here or on the hub. Resolved, it is a reference without a path of one machine and a
+An attachment is a file or a folder, here or on the hub. Resolved, it is a reference without a path of one machine and a
 digest over its bytes, so that another file under the same name is another job. Loads no torch.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,7 @@ _WEIGHTS = ".safetensors"
 
 
 class Source(Strict):
-    """Where a part lies: ``path`` is a file, a folder or a hub id; ``file`` names one within folder or repository."""
+    """Where an attachment lies: ``path`` is a file, a folder or a hub id; ``file`` names one within it."""
 
     path: str = Field(min_length=1)
     revision: str | None = Field(default=None, min_length=1)
@@ -70,8 +71,8 @@ class ResolvedAdapter(ResolvedComponent, _Worn):
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part on this machine: reference, commit where it has one, path and digest."""
+class Attachment:
+    """An attachment on this machine: reference, commit where it has one, path and digest."""
 
     reference: str
     revision: str | None
@@ -79,24 +80,24 @@ class Part:
     digest: str
 
 
-def resolve(name: str, source: Source, beside: Path) -> Part:
-    """Find a part, from the working directory or beside the job file, downloading it where it is a hub id.
+def resolve(name: str, source: Source, beside: Path) -> Attachment:
+    """Find an attachment, from the working directory or beside the job file, downloading it where it is a hub id.
 
-    ``name`` is the part's in the job, for errors. Raises :class:`JobError` where there is none.
+    ``name`` is the attachment's in the job, for errors. Raises :class:`JobError` where there is none.
     """
     for path in (Path(source.path).expanduser(), beside / source.path):
         if path.exists():
             if source.revision is not None:
                 raise JobError(f"pipeline.{name}: revision belongs to hub ids, found it with a path; leave it out")
             found = _inside(name, path.resolve(), source.file)
-            return _part(name, f"file:{found.name}", None, found)
+            return _attachment(name, f"file:{found.name}", None, found)
     if not models.is_hub_id(source.path):
         raise JobError(f"pipeline.{name}: no file or folder at '{source.path}', and it is no hub id (owner/name)")
     if source.file is None and not name.startswith("components."):
         raise JobError(f"pipeline.{name}: hub repository '{source.path}' may hold several files; name one with 'file'")
     commit = models.commit_of(source.path, source.revision)
-    found = _inside(name, models.download_part(source.path, commit, source.file), source.file)
-    return _part(name, source.path, commit, found)
+    found = _inside(name, models.download_attached(source.path, commit, source.file), source.file)
+    return _attachment(name, source.path, commit, found)
 
 
 def places(hint: Hint) -> dict[str, str]:
@@ -104,13 +105,13 @@ def places(hint: Hint) -> dict[str, str]:
     return {"model": hint} if isinstance(hint, str) else dict(hint or {})
 
 
-def locate(name: str, pinned: ResolvedComponent, hint: str | None) -> Part:
-    """A pinned part on this machine, proven by its digest.
+def locate(name: str, pinned: ResolvedComponent, hint: str | None) -> Attachment:
+    """A pinned attachment on this machine, proven by its digest.
 
     Raises :class:`JobError` where it cannot be found and :class:`DataError` where something else is there.
     """
     if hint is None and pinned.revision is not None:
-        at = _inside(name, models.download_part(pinned.reference, pinned.revision, pinned.file), pinned.file)
+        at = _inside(name, models.download_attached(pinned.reference, pinned.revision, pinned.file), pinned.file)
     elif hint is None or not Path(hint).exists():
         raise JobError(
             f"expected {name} '{pinned.reference.removeprefix('file:')}' (digest {pinned.digest[:12]}…), found "
@@ -118,23 +119,36 @@ def locate(name: str, pinned: ResolvedComponent, hint: str | None) -> Part:
         )
     else:
         at = Path(hint)
-    part = _part(name, pinned.reference, pinned.revision, at)
-    if part.digest != pinned.digest:
+    found = _attachment(name, pinned.reference, pinned.revision, at)
+    if found.digest != pinned.digest:
         raise DataError(
-            f"{name} {pinned.reference}: expected digest {pinned.digest}, found {part.digest}; "
+            f"{name} {pinned.reference}: expected digest {pinned.digest}, found {found.digest}; "
             "it changed under this name, use the one the job was made with"
         )
-    return part
+    return found
 
 
-def _part(name: str, reference: str, revision: str | None, path: Path) -> Part:
+def locate_all(
+    model: str,
+    revision: str | None,
+    digest: str,
+    pinned: Mapping[str, ResolvedComponent | ResolvedAdapter],
+    places: Mapping[str, str],
+) -> tuple[models.Model, dict[str, Attachment]]:
+    """A resolved pipeline's model and attachments here, proven by their digests; errors as :func:`locate`."""
+    found = {name: locate(name, each, places.get(name)) for name, each in pinned.items()}
+    digests = {name: each.digest for name, each in found.items()}
+    return models.locate(model, revision, digest, places.get("model"), digests), found
+
+
+def _attachment(name: str, reference: str, revision: str | None, path: Path) -> Attachment:
     component = name.startswith("components.")
     if component != path.is_dir():
         wanted = "a folder with a config.json" if component else "one file; name it with 'file'"
         raise JobError(f"pipeline.{name}: expected {wanted}, found {'a folder' if path.is_dir() else 'a file'}")
     if not component and path.suffix != _WEIGHTS:
         raise JobError(f"pipeline.{name}: expected a {_WEIGHTS} file, found '{path.name}'; other formats may hold code")
-    return Part(reference, revision, path, _digest(path))
+    return Attachment(reference, revision, path, _digest(path))
 
 
 def _inside(name: str, path: Path, file: str | None) -> Path:
