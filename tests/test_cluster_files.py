@@ -72,6 +72,16 @@ def test_every_machine_asks_for_the_token_and_has_the_pinned_versions(cluster: d
     assert f"torch=={pinned('torch')}" in " ".join(installs)
 
 
+def test_every_machine_reaches_the_output_bucket(cluster: dict[str, Any]) -> None:
+    """Workers write it, by a role and not by keys in a file; the head has the role that Ray makes for it."""
+    gpu = cluster["available_node_types"]["gpu"]["node_config"]
+    assert ":instance-profile/" in gpu["IamInstanceProfile"]["Arn"]
+    region = cluster["provider"]["region"]
+    for commands in (cluster["head_start_ray_commands"], cluster["worker_start_ray_commands"]):
+        assert f"AWS_REGION={region}" in " ".join(commands)
+    assert "AWS_SECRET" not in json.dumps(cluster) and "s3://BUCKET" in (ROOT / "cluster.yaml").read_text()
+
+
 def test_a_rayjob_is_one_that_kuberay_takes(rayjob: dict[str, Any]) -> None:
     """Against a schema of the parts that are used, written after KubeRay's Go types of ``ray.io/v1``.
 
