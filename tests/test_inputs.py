@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +250,39 @@ def test_inputs_that_moved_are_found_by_their_place(moved: tuple[Path, Dataset])
 
 
 # What is refused
+
+
+@pytest.fixture
+def served(folder: Path) -> Iterator[str]:
+    """The folder of the pictures, by HTTP."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder / "pictures"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_pictures_at_a_url_are_those_of_the_folder(folder: Path, tmp_path: Path, served: str) -> None:
+    items = {"prompts": "paths.csv", "images": ["image", "mask_image"]}
+    at_url = load(write(folder, "inpainting", "served", items={**items, "image_root": served}))
+    below = load(write(folder, "inpainting", "below", items={**items, "image_root": "pictures"}))
+    assert at_url.reader.read(0, 2) == below.reader.read(0, 2)
+    assert at_url.job.items == below.job.items and served not in at_url.job.canonical
+    assert at_url.places["images"] == served
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../paths.csv", "lies outside items.image_root"),
+        ("0.png/./0.png", "lies outside"),
+        ("none.png", "no 'none.png'"),
+    ],
+)
+def test_a_picture_that_is_not_at_the_url_is_named(folder: Path, served: str, name: str, said: str) -> None:
+    items = {**paths(folder, "0.png", name), "image_root": served}
+    with pytest.raises(JobError, match=rf"column 'image' of the items, row 1 .*: .*{said}"):
+        load(write(folder, "image to image", "wrong", items=items))
 
 
 def paths(folder: Path, *names: str) -> dict[str, Any]:

@@ -216,8 +216,9 @@ class _BucketLog(Log):
 
 
 def _options(url: str) -> dict[str, Any]:
-    # an endpoint is plain HTTP only where its user says so by naming it
-    plain = any(os.environ.get(key, "").startswith("http://") for key in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL"))
+    # a place or an endpoint is plain HTTP only where its user says so by naming it
+    named = (url, *(os.environ.get(key, "") for key in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL")))
+    plain = any(place.startswith("http://") for place in named)
     options: dict[str, Any] = {"client_options": {"timeout": REQUEST_TIME, **({"allow_http": True} if plain else {})}}
     provider = _profile() if url.startswith("s3") else None
     return options if provider is None else {**options, "credential_provider": provider}

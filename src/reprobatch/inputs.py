@@ -10,14 +10,18 @@ import base64
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reprobatch.errors import DataError, JobError
+from reprobatch.store import Store, open_store
 
 KINDS = ("image", "tensor")
+Root = Path | str
+"""Where pictures lie: a folder, or a URL such as ``https://host/pictures`` or ``s3://bucket/pictures``."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,9 @@ class Input:
 
 
 class Inputs:
-    """Makes inputs of what an item file holds; ``root`` is the folder of pictures that are named by paths."""
+    """Makes inputs of what an item file holds; ``root`` is the folder, or the URL, of pictures named by paths."""
 
-    def __init__(self, columns: Mapping[str, str], root: Path | None) -> None:
+    def __init__(self, columns: Mapping[str, str], root: Root | None) -> None:
         self.names = [name for name, kind in columns.items() if kind in KINDS]
         self._columns = columns
         self._root = root
@@ -62,6 +66,8 @@ class Inputs:
     def _read(self, where: str, name: str) -> bytes:
         if self._root is None:
             raise JobError(f"{where}: expected a folder for the pictures, found none; give items.image_root")
+        if isinstance(self._root, str):
+            return _download(where, self._root, name)
         path = (self._root / name).resolve()
         if not path.is_relative_to(self._root.resolve()):
             raise JobError(f"{where}: '{name}' lies outside items.image_root; give paths below it")
@@ -69,6 +75,20 @@ class Inputs:
             return path.read_bytes()
         except (OSError, ValueError) as error:
             raise JobError(f"{where}: cannot read '{name}': {error}; give a path below items.image_root") from None
+
+
+def _download(where: str, root: str, name: str) -> bytes:
+    if not all(part.strip(".") for part in name.split("/")):  # empty, . or ..
+        raise JobError(f"{where}: '{name}' lies outside items.image_root; give paths below it")
+    try:
+        return _place(root).get(name)
+    except FileNotFoundError:
+        raise JobError(f"{where}: no '{name}' at '{root}'; give a path below items.image_root") from None
+
+
+@cache
+def _place(root: str) -> Store:
+    return open_store(root)
 
 
 def told(value: Any) -> Any:

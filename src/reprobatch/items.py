@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from reprobatch import seeds
 from reprobatch.errors import JobError
-from reprobatch.inputs import KINDS, Inputs, told
+from reprobatch.inputs import KINDS, Inputs, Root, told
 from reprobatch.itemchecks import check_columns, check_values, seed_column
 from reprobatch.jobitems import MAX_ITEMS, GridAxis, Items, ItemSource, ResolvedItems
 from reprobatch.tables import TYPES, Table, format_of, open_table
@@ -47,7 +47,7 @@ class ItemReader:
     resolved with (:class:`JobError` otherwise). ``root`` is where pictures lie that it names by their paths.
     """
 
-    def __init__(self, items: ResolvedItems, path: Path | None, root: Path | None = None) -> None:
+    def __init__(self, items: ResolvedItems, path: Path | None, root: Root | None = None) -> None:
         self.items = items
         self._inputs = Inputs(items.columns, root)
         self._table: Table | None = None
@@ -146,7 +146,7 @@ class _Grid:
         return np.unique(np.concatenate(found))
 
 
-def resolve(items: Items, path: Path | None, root: Path | None = None) -> ResolvedItems:
+def resolve(items: Items, path: Path | None, root: Root | None = None) -> ResolvedItems:
     """Pin a job's items: rows, columns and types, number, and the file's SHA-256.
 
     Raises :class:`JobError` for files of unknown format, empty ones, columns whose names the dataset
@@ -228,7 +228,7 @@ def _grid_columns(grid: dict[str, list[Any]], columns: dict[str, str]) -> dict[s
     }
 
 
-def _pictures(table: Table, names: list[str], root: Path | None) -> str:
+def _pictures(table: Table, names: list[str], root: Root | None) -> str:
     """One digest over all pictures that are named by paths: over each row's digests, a line each."""
     inputs, hashed, at = Inputs(dict.fromkeys(names, "image"), root), hashlib.sha256(), 0
     for part in table.scan(names):

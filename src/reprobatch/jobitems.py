@@ -31,7 +31,7 @@ class Items(Strict):
     Every row is used ``repeat`` times in a row; a ``grid`` of call arguments multiplies that, its
     first key slowest. ``batched`` names further arguments that the pipeline takes as lists,
     ``metadata`` names columns that are kept in the dataset but not given to the pipeline. ``images`` names
-    columns of pictures (their files' bytes, or paths below the folder ``image_root``), ``tensors`` columns of
+    columns of pictures (their files' bytes, or paths below ``image_root``, a folder or a URL), ``tensors`` columns of
     nested lists of numbers, such as prompt embeddings.
     """
 

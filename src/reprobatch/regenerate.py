@@ -15,6 +15,7 @@ from reprobatch.errors import DataError, JobError
 from reprobatch.inputs import prove
 from reprobatch.items import ItemReader
 from reprobatch.record import Output, Row
+from reprobatch.store import is_url
 from reprobatch.verdict import Comparison, compare
 from reprobatch.worker import Worker
 
@@ -123,14 +124,16 @@ class Regenerator:
 
     @cached_property
     def _reader(self) -> ItemReader:
-        at = {name: Path(self._places[name]) for name in ("items", "images") if name in self._places}
-        for name, path in at.items():
-            if not path.exists():
-                raise JobError(f"the items' inputs are read again: no {name} at '{path}'; give --place {name}=PATH")
+        at = {name: self._places[name] for name in ("items", "images") if name in self._places}
+        for name, place in at.items():
+            if not is_url(place) and not Path(place).exists():
+                raise JobError(f"the items' inputs are read again: no {name} at '{place}'; give --place {name}=PATH")
         source = self.dataset.job.items.source
         if source is not None and "items" not in at:
             raise JobError(f"the items' inputs are read again from '{source.name}'; give it with --place items=PATH")
-        return ItemReader(self.dataset.job.items, at.get("items"), at.get("images"))
+        root = at.get("images")
+        path = Path(at["items"]) if "items" in at else None
+        return ItemReader(self.dataset.job.items, path, root if root is None or is_url(root) else Path(root))
 
     def _may_stand_alone(self) -> bool:
         contract = self._contract

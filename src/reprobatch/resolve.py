@@ -11,6 +11,7 @@ from reprobatch import attachments, items, models
 from reprobatch.attachments import Adapter, Attachment, Hint, ResolvedAdapter, ResolvedComponent, Source
 from reprobatch.errors import JobError
 from reprobatch.estimate import Argument, output_bytes, shard_size_for
+from reprobatch.inputs import Root
 from reprobatch.items import ItemReader
 from reprobatch.job import Common, Job, ResolvedJob
 from reprobatch.jobitems import ResolvedItems
@@ -19,6 +20,7 @@ from reprobatch.models import Model
 from reprobatch.plan import Plan
 from reprobatch.record import columns_of
 from reprobatch.settings import Operation
+from reprobatch.store import is_url
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def resolve(job: Job, job_file: Path) -> Resolved:
     plan = Plan(pinned.count, job.batch_size, resolved.shard_size, reader.breaks())
     places = {name: str(each.path) for name, each in found.items() if each.revision is None}
     if pinned.inputs:  # which whoever makes an item again has to read again
-        places |= {name: str(at.resolve()) for name, at in (("items", path), ("images", root)) if at is not None}
+        beside = {"items": path, "images": root}
+        places |= {name: str(at.resolve() if isinstance(at, Path) else at) for name, at in beside.items() if at}
     return Resolved(resolved, model, reader, plan, path, job.operation, places)
 
 
@@ -107,7 +110,9 @@ def _from_job(reference: str, beside: Path) -> str:
     return str(beside / reference)
 
 
-def _folder(name: str, beside: Path) -> Path:
+def _folder(name: str, beside: Path) -> Root:
+    if is_url(name):
+        return name.rstrip("/")
     for folder in (Path(name).expanduser(), beside / name):
         if folder.is_dir():
             return folder
