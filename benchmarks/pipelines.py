@@ -57,6 +57,14 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 HEADER = ("family", "class", "varies within a batch", "output of an item", "contract", "what is special")
 
 
+def job_of(family: Any) -> dict[str, Any]:
+    """A family's job, on this machine's GPUs where it has some."""
+    import torch
+
+    common = {"name": "tiny", "master_seed": 20261123, "batch_size": 4, "shard_size": 4}
+    return {**common, "workers": {"gpus": float(torch.cuda.device_count())}, **family.job()}
+
+
 def measure(name: str, folder: Path, *, fresh: bool) -> tuple[list[str], Contract]:
     """A row of the table, and the contract it tells of."""
     from families import FAMILIES
@@ -64,7 +72,7 @@ def measure(name: str, folder: Path, *, fresh: bool) -> tuple[list[str], Contrac
 
     family = FAMILIES[name]
     family.make(folder / family.make.__name__)
-    job = {"name": "tiny", "master_seed": 20261123, "batch_size": 4, "shard_size": 4, **family.job()}
+    job = job_of(family)
     resolved = resolve(Job.parse(job), folder / "job.yaml")
     worker = Worker(resolved.job, resolved.model_hint)
     found = worker.probe(contract.samples(resolved.job, resolved.plan, resolved.reader.read), fresh=fresh)
@@ -86,7 +94,7 @@ def measure_option(name: str, folder: Path) -> list[str]:
     from reprobatch.worker import Worker
 
     family, option = OPTIONS[name]
-    job = {"name": "tiny", "master_seed": 20261123, "batch_size": 4, "shard_size": 4, **FAMILIES[family].job()}
+    job = job_of(FAMILIES[family])
     job["pipeline"] |= option
     if family == "Stable Diffusion":  # pictures of 32x32 pixels, larger than a tile
         job |= {"output": "pixels", "call": {"num_inference_steps": 2, "height": 32, "width": 32}}
