@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
@@ -18,10 +18,12 @@ _PARTICULAR = re.compile(r"\s+(class_name|actor_id|pid|namespace|ip): ")  # befo
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[bool]:
+def connected(address: str | None, variables: Mapping[str, str] | None = None) -> Iterator[bool]:
     """Ray for the length of a block: the cluster at ``address`` (or in ``RAY_ADDRESS``), else a local one.
 
-    Yields whether it is a local one, which has what it has and never grows.
+    Yields whether it is a local one, which has what it has and never grows. ``variables`` are in the
+    environment of a local one's processes from the start: with a ``runtime_env`` instead, Ray's first workers
+    wait for an agent, and those it started in advance are of no use.
     """
     address = address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
@@ -29,13 +31,14 @@ def connected(address: str | None) -> Iterator[bool]:
     told = logging.getLogger("ray._private.authentication.authentication_token_setup")
     told.addFilter(lambda record: "is enabled" not in record.getMessage())
     try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-        )
+        with _set({} if address else variables or {}):
+            ray.init(
+                address=address or "local",
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"at '{address}'" if address else "on this machine"
         hint = "; is it up, and does it take this RAY_AUTH_MODE and token?" if address else ""
@@ -44,6 +47,21 @@ def connected(address: str | None) -> Iterator[bool]:
         yield address is None
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for what is started in a block; this process has its own back after it."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def room(needs: Workers) -> int:

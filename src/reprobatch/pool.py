@@ -62,8 +62,9 @@ class Pool:
 
     ``on_event`` is told what happens, as dictionaries with an ``event`` key: ``ready``, ``start``,
     ``done``, ``again``, ``failed``, ``lost``, ``waiting``, ``probing``, ``contract``, ``turned_away``,
-    ``environment``. ``most`` is the most workers at once; ``local`` says that the cluster never grows;
-    ``actor`` is the class that Ray runs, for measurements of the pool alone.
+    ``environment``. ``most`` is the most workers at once; ``local`` says that the cluster was started for
+    this: it never grows, and its processes have the determinism's variables already. ``actor`` is the class
+    that Ray runs, for measurements of the pool alone.
     """
 
     def __init__(
@@ -91,12 +92,13 @@ class Pool:
         self._spawned = self._lost_in_row = self._room = self._wanted = 0
         self._looked = self._lost_at = float("-inf")
         needs = job.workers
+        variables = {} if local else {"env_vars": determinism.variables(job.determinism, needs.threads)}
         self._remote = ray.remote(actor).options(
             num_cpus=needs.cpus,
             num_gpus=needs.gpus,
             max_restarts=0,
             max_concurrency=IN_FLIGHT,
-            runtime_env={"env_vars": determinism.variables(job.determinism, needs.threads)},
+            runtime_env=variables,
         )
         if local and cluster.room(needs) < 1:
             raise JobError(f"{cluster.shortage(needs)}; lower workers.cpus or workers.gpus, or join a larger cluster")

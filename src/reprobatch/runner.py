@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reprobatch import manifest
+from reprobatch import determinism, manifest
 from reprobatch import store as names
 from reprobatch.actor import Receipt
 from reprobatch.admission import Admission, Arrival
@@ -110,7 +110,7 @@ def _work(
     with Journal(store) as journal:
         keep = _Keeper(store, job, plan, journal, receipts, on_event)
         _remember_places(store, resolved)
-        with connected(address) as local:
+        with connected(address, determinism.variables(job.determinism, job.workers.threads)) as local:
             pool = Pool(
                 job,
                 resolved.model_hint,
