@@ -187,11 +187,12 @@ def _picture(made: Any, path: Path, dataset: str | None, model: str | None) -> t
 
 
 def _decode(dataset: Any, output: Any, model: str | None) -> Any:
-    if dataset.job.output == "pixels":  # no model is needed to round
-        from reprobatch.export import to_uint8
+    from reprobatch import pictures
 
-        return to_uint8(output.numpy())
-    return regenerator(dataset, model).worker.decode(output)
+    def decode(latent: Any) -> Any:
+        return regenerator(dataset, model).worker.decode(latent)
+
+    return pictures.of(dataset.job, output, decode)
 
 
 @click.command()
