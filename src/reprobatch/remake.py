@@ -82,6 +82,7 @@ class Remaker:
         self._own = Item(recipe.index, recipe.seed, recipe.item)
         if given is not None:
             _same_job(recipe, given.job)
+        _require_inputs(recipe.job, self._places)
         _require_downloaded(recipe.job, self._places)
         self.batch = self._batch()
 
@@ -183,6 +184,15 @@ def _same_job(recipe: Recipe, job: ResolvedJob) -> None:
         raise JobError(
             f"--job: expected the job with digest {recipe.job_digest[:12]}…, found {job.digest[:12]}… ({found}); the "
             "overrides that it was run with (-s) belong to it"
+        )
+
+
+def _require_inputs(job: ResolvedJob, places: Mapping[str, str]) -> None:
+    if job.items.inputs and "items" not in places:
+        file = job.items.source.name if job.items.source else "the item file"
+        raise JobError(
+            f"expected the items' {', '.join(job.items.inputs)}, of which the recipe has the digests only, found no "
+            f"path to '{file}'; give the job with --job FILE, or --place items=PATH (and images=PATH)"
         )
 
 
