@@ -260,4 +260,7 @@ def test_prove_takes_the_stored_picture_where_there_is_one(
     for index, expected in ((4, 0), (5, 1)):
         (tmp_path / "proof.json").write_text(text(proving.prove(lonely, index)))
         check = ["prove", "--check", tmp_path / "proof.json", "--item", four, "--dataset", lonely.store]
-        assert command(*check)[0] == expected
+        code, printed, _ = command(*check)
+        assert code == expected
+        assert ("its picture stored in" in printed) == (index == 4)
+        assert ("expected the pixels of the stored picture, found others" in printed) == (index == 5)

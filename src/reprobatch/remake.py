@@ -109,8 +109,10 @@ class Remaker:
     def agreement(self, replayer: Replayer) -> Agreement:
         """Run the canary, for which the items of the job's first batch have to be at hand."""
         origin, job = self.recipe.environment, self.recipe.job
-        if self._reader is None or origin is None:
-            return replayer.unknown(origin.facts if origin else {})
+        if origin is None:
+            return Agreement(None, None, None, [])
+        if self._reader is None:
+            return replayer.unknown(origin.facts)
         # breaks of a stranger's grid may be too many to be found out: those of the first items are enough
         read = self._reader.read(0, min(job.batch_size, job.items.count))
         splitting = splitting_columns(job.items)
