@@ -96,7 +96,7 @@ class Exporter:
                 yield row.index, self._picture(row.output)
                 on_item()
 
-        for number, page in enumerate(sheets.pages(each(), layout), 1):
+        for number, page in enumerate(sheets.pages(each(), layout, len(self.dataset) - 1), 1):
             path = to / f"sheet-{number:0{width}d}.png"
             replace_file(path, pngfile.encode(page), to)
             yield path

@@ -13,7 +13,6 @@ from reprobatch.errors import JobError
 from reprobatch.pngfile import as_image
 
 _GAP, _CAPTION = 4, 12  # pixels between pictures, and for the line below each
-_NARROWEST = 32  # pixels: room for an index of five digits
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _MOST = 100_000_000  # pixels of a page
 
@@ -37,14 +36,15 @@ class Layout:
             raise JobError(f"expected pages of at most {_MOST} pixels, found {pixels}; ask for fewer or smaller ones")
 
 
-def pages(pictures: Iterable[tuple[int, np.ndarray]], layout: Layout) -> Iterator[np.ndarray]:
+def pages(pictures: Iterable[tuple[int, np.ndarray]], layout: Layout, last: int) -> Iterator[np.ndarray]:
     """Pages, uint8 (height, width, 3), of pictures with their indices; of a video its middle frame is shown.
 
-    All pages are equally wide; cells are as large as the first picture where that is smaller than ``layout.side``.
+    All pages are equally wide; cells are as large as the first picture where that is smaller than ``layout.side``, but
+    wide enough for the ``last`` index.
     """
-    waiting, side = iter(pictures), 0
+    waiting, side, room = iter(pictures), 0, int(_font().getlength(str(last)))
     while page := list(islice(waiting, layout.on_page)):
-        side = side or max(_NARROWEST, min(layout.side, max(_still(page[0][1]).shape[:2])))
+        side = side or max(room, min(layout.side, max(_still(page[0][1]).shape[:2])))
         yield _page(page, layout, side)
 
 
@@ -52,7 +52,7 @@ def _page(page: list[tuple[int, np.ndarray]], layout: Layout, side: int) -> np.n
     lines = -(-len(page) // layout.columns)
     width, height = side + _GAP, side + _CAPTION + _GAP
     sheet = Image.new("RGB", (layout.columns * width + _GAP, lines * height + _GAP), _WHITE)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default_imagefont()  # a bitmap: the same pixels everywhere
+    draw, font = ImageDraw.Draw(sheet), _font()
     for place, (index, picture) in enumerate(page):
         line, column = divmod(place, layout.columns)
         left, top = _GAP + column * width, _GAP + line * height
@@ -69,6 +69,10 @@ def _small(picture: np.ndarray, side: int) -> Image.Image:
     image = image.convert("RGB")
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return image
+
+
+def _font() -> ImageFont.ImageFont:
+    return ImageFont.load_default_imagefont()  # a bitmap: the same pixels everywhere
 
 
 def _still(picture: np.ndarray) -> np.ndarray:
