@@ -69,7 +69,8 @@ def export(
         raise click.UsageError("--contact-sheet writes PNGs; leave --format out")
     page = sheets.Layout(**given)
     dataset = Dataset(dir)
-    suffix = f".{format}" if format else files.suffix_for(dataset)  # an empty dataset is said before a model is loaded
+    fitting = files.suffix_for(dataset)  # an empty dataset is said before a model is loaded
+    suffix = f".{format}" if format else fitting
     seen = contact_sheet or suffix in (".png", ".gif", ".mp4")
     worker: Any = None
     if pictures.needs_model(dataset.job) if seen else suffix == ".wav":
