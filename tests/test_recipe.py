@@ -188,7 +188,7 @@ def test_a_recipe_that_does_not_fit_itself_is_refused(change: str) -> None:
 @pytest.mark.parametrize(
     ("model", "revision"),
     [
-        ("/root/model", None),
+        ("/srv/model", None),
         ("../model", None),
         ("~/model", None),
         ("folder:../../model", None),
