@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from reprobatch.commands import compare, make, prove, read, regenerate, verify
+from reprobatch.commands import compare, export, make, prove, read, regenerate, verify
 from reprobatch.commands.common import COULD_NOT, DIFFERS, DONE, INTERRUPTED
 from reprobatch.errors import ReprobatchError, suggestion
 
@@ -65,7 +65,7 @@ for command in (
     regenerate.regenerate,
     verify.verify,
     compare.compare,
-    read.export,
+    export.export,
     make.merge,
     prove.prove,
     prove.sign,

@@ -64,6 +64,12 @@ class Contract:
         """What a run rests on and does not hold."""
         return [name for name in REQUIRED if self.answers[name].holds is False]
 
+    @property
+    def stands_alone(self) -> bool | None:
+        """Whether an item comes back from its own row; ``None`` where that was not measured."""
+        # where a run was insisted upon, the answers were had under equal global seeds only
+        return False if self.broken else self.answers["alone"].holds
+
     def with_answer(self, name: str, answer: Answer) -> Contract:
         """The same contract with one answer more."""
         return replace(self, answers={**self.answers, name: answer})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reprobatch import store as names
+from reprobatch.contract import Contract
 from reprobatch.errors import DataError, JobError
 from reprobatch.job import ResolvedJob
 from reprobatch.plan import Plan
@@ -56,6 +57,23 @@ class Dataset:
             return {}
         named = found if isinstance(found, dict) else {"model": found}
         return {str(name): str(path) for name, path in named.items()}
+
+    @cached_property
+    def contract(self) -> Contract | None:
+        """What was measured of the job before it was made; ``None`` where that is not recorded."""
+        recorded = self.manifest.get("contract")
+        return Contract.from_dict(recorded) if recorded else None
+
+    def environments(self, index: int | None = None) -> dict[str, dict[str, Any]]:
+        """Facts of the environments that may have made item ``index``, or any item, by their canary."""
+        manifest = self.manifest
+        known: dict[str, dict[str, Any]] = manifest.get("environments", {})
+        if known and index is not None:
+            made_in = self.footer(self.plan.shard_of(index)).environment
+            return {made_in: known[made_in]} if made_in in known else {}
+        if known or "canary" not in manifest:
+            return known
+        return {manifest["canary"]["checksum"]: manifest["environment"]}
 
     @cached_property
     def segments(self) -> list[Segment]:

@@ -8,6 +8,7 @@ JSON is ``job.json``, and that text's SHA-256 is the *job digest*. No path of on
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -167,7 +168,7 @@ class Job(Common):
     @classmethod
     def parse(cls, data: Any, origin: str = "job") -> Job:
         """Validate a plain dictionary; ``origin`` names it in errors."""
-        return _validated(cls, data, origin)
+        return validated(cls, data, origin)
 
 
 class ResolvedJob(Common):
@@ -185,7 +186,7 @@ class ResolvedJob(Common):
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise JobError(f"{origin}: expected JSON, found other text ({error})") from None
-        return _validated(cls, data, origin)
+        return validated(cls, data, origin)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -212,13 +213,17 @@ class ResolvedJob(Common):
         return "cuda" if self.workers.gpus else "cpu"
 
 
-def _validated(cls: type[_Model], data: Any, origin: str) -> _Model:
+def validated(cls: type[_Model], data: Any, origin: str, patterns: Mapping[str, str] | None = None) -> _Model:
+    """Plain data as a model; raises :class:`JobError`, in one line that begins with ``origin``, where it is none.
+
+    ``patterns`` says in words what a model's own patterns expect, besides those of a job.
+    """
     if not isinstance(data, dict):
         raise JobError(f"{origin}: expected a mapping of keys such as 'name' and 'pipeline', found {_kind(data)}")
     try:
         return cls.model_validate(jobfile.plain(data))
     except ValidationError as error:
-        raise JobError(f"{origin}: {findings.in_a_line(error, cls, _PATTERNS)}") from None
+        raise JobError(f"{origin}: {findings.in_a_line(error, cls, {**_PATTERNS, **(patterns or {})})}") from None
     except JobError as error:
         raise JobError(f"{origin}: {error}") from None
 

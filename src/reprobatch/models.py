@@ -24,6 +24,7 @@ INDEX = "model_index.json"
 SUFFIXES = (".json", ".safetensors", ".txt", ".model")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LICENCE = re.compile(r"^license: ([\w.-]+)$", re.MULTILINE)
+_LOCAL = re.compile(r"(builtin|folder|file):[^\0]+", re.DOTALL)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -151,6 +152,17 @@ def locate(
 def is_hub_id(reference: str) -> bool:
     """Whether a reference has the form of a hub id, ``owner/name``."""
     return bool(_HUB_ID.fullmatch(reference)) and not reference.startswith(".")
+
+
+def is_pinned(reference: str, revision: str | None) -> bool:
+    """Whether a resolved job's reference names a model or attachment without a path: none that can be followed.
+
+    That is ``builtin:NAME``, ``folder:NAME`` and ``file:NAME`` (which are found by their digest where the user says),
+    or a hub id at a commit.
+    """
+    if revision is not None:
+        return is_hub_id(reference) and bool(_COMMIT.fullmatch(revision))
+    return bool(_LOCAL.fullmatch(reference)) and "/" not in reference
 
 
 def commit_of(reference: str, revision: str | None) -> str:

@@ -21,13 +21,13 @@ import torch
 from reprobatch import randomness
 from reprobatch.contract import SHORT
 from reprobatch.errors import JobError, suggestion
-from reprobatch.export import to_uint8
 from reprobatch.inputs import KINDS
 from reprobatch.items import is_batched_name
 from reprobatch.job import ResolvedJob
 from reprobatch.loading import load
 from reprobatch.media import as_argument
 from reprobatch.outputs import OtherCount, by_slot, chosen, of_picture, to_tensor
+from reprobatch.pictures import to_uint8
 from reprobatch.record import DECODED, Output
 
 __all__ = ["Pipeline", "to_tensor"]

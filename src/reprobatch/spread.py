@@ -17,7 +17,8 @@ from ray import exceptions
 from reprobatch import cluster, determinism
 from reprobatch.dataset import Dataset
 from reprobatch.errors import ReprobatchError, RunFailed
-from reprobatch.regenerate import Agreement, Regenerator
+from reprobatch.regenerate import Regenerator
+from reprobatch.replay import Agreement
 from reprobatch.shardcheck import Checked, check_shard
 from reprobatch.verdict import Comparison
 

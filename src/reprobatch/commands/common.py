@@ -30,6 +30,11 @@ place_option = click.option(
     metavar="NAME=PATH",
     help="Where an attachment, items or images lie on this machine (adapters.0, items …); repeatable.",
 )
+fps_option = click.option(
+    "--fps",
+    type=click.FloatRange(0, 240, min_open=True),
+    help="Frames a second of a video; default: the call's frame_rate or fps, else 10.",
+)
 job_argument = click.argument("job", type=click.Path(path_type=Path))
 
 

@@ -100,7 +100,7 @@ def _check(
             raise click.UsageError("--item goes with an inclusion proof, and this is one of consistency")
         found, facts["item"] = _item(made, item, dataset, model)
         problems += found
-        how = f", decoded here by the model of {dataset}" if "pixels" in facts["item"] else ""
+        how = _how(facts["item"], dataset)
         lines.append(f"{item.name} is this item{how}")
     elif dataset is not None or model is not None:
         raise click.UsageError("--dataset and --model go with --item")
@@ -110,6 +110,12 @@ def _check(
         facts, "\n".join([*problems, f"{facts['verdict']}: {_claim(made)}", *([] if problems else lines)]), json_
     )
     sys.exit(DIFFERS if problems else DONE)
+
+
+def _how(item: dict[str, Any], dataset: str | None) -> str:
+    if "pixels" not in item:
+        return ""
+    return f", its picture stored in {dataset}" if item["stored"] else f", decoded here by the model of {dataset}"
 
 
 def _claim(made: Any) -> str:
@@ -162,6 +168,7 @@ def _picture(made: Any, path: Path, dataset: str | None, model: str | None) -> t
     from reprobatch import itemfile
     from reprobatch.dataset import Dataset
     from reprobatch.errors import JobError
+    from reprobatch.record import DECODED
 
     if dataset is None:
         raise JobError(
@@ -171,7 +178,8 @@ def _picture(made: Any, path: Path, dataset: str | None, model: str | None) -> t
     pixels, there = itemfile.picture(path), Dataset(dataset)
     row, _ = there.look_up(made.index)
     facts: dict[str, Any] = {"file": str(path), "shape": list(pixels.shape), "checksum": row.checksum}
-    facts |= {"pixels": None, "model_digest": there.job.pipeline.model_digest}
+    stored = DECODED in row.output.also  # which the checksum, and so the root, covers
+    facts |= {"pixels": None, "stored": stored, "model_digest": there.job.pipeline.model_digest}
     if row.checksum != made.checksum:
         return [f"{dataset}: expected item {made.index} with checksum {made.checksum}, found {row.checksum}"], facts
     decoded = _decode(there, row.output, model)
@@ -180,18 +188,18 @@ def _picture(made: Any, path: Path, dataset: str | None, model: str | None) -> t
         return [f"{path.name}: expected {list(decoded.shape)} pixels, found {list(pixels.shape)}"], facts
     apart = int(np.abs(decoded.astype(np.int16) - pixels).max())
     facts |= {"pixels": "different" if apart else "identical", "linf": apart}
-    problem = (
-        f"{path.name}: expected the pixels that the item decodes to here, found others (up to {apart} of 255 apart)"
-    )
+    wanted = "of the stored picture" if stored else "that the item decodes to here"
+    problem = f"{path.name}: expected the pixels {wanted}, found others (up to {apart} of 255 apart)"
     return [problem] if apart else [], facts
 
 
 def _decode(dataset: Any, output: Any, model: str | None) -> Any:
-    if dataset.job.output == "pixels":  # no model is needed to round
-        from reprobatch.export import to_uint8
+    from reprobatch import pictures
 
-        return to_uint8(output.numpy())
-    return regenerator(dataset, model).worker.decode(output)
+    def decode(latent: Any) -> Any:
+        return regenerator(dataset, model).worker.decode(latent)
+
+    return pictures.of(dataset.job, output, decode)
 
 
 @click.command()
