@@ -90,15 +90,15 @@ def _late(wanted: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, di
     return {module: names for module, names in late.items() if names}
 
 
-def strict_settings(threads: int, device: str) -> dict[str, Any]:
-    """The values :func:`apply` gives to each of torch's switches."""
+def strict_settings(threads: int, device: str, *, tf32: bool = False) -> dict[str, Any]:
+    """The values :func:`apply` gives to each of torch's switches; ``tf32`` as the job's ``pipeline.speed`` has it."""
     wanted: dict[str, Any] = {
         "deterministic_algorithms": True,
         "threads": threads,
         "cudnn.benchmark": False,
         "cudnn.deterministic": True,
-        "cudnn.allow_tf32": False,
-        "matmul.allow_tf32": False,
+        "cudnn.allow_tf32": tf32,
+        "matmul.allow_tf32": tf32,
         "matmul.fp16_reduced_precision": False,
         "matmul.bf16_reduced_precision": False,
         "mkldnn.deterministic": True,
@@ -121,14 +121,14 @@ def apply(settings: Mapping[str, Any]) -> None:
         switches[name][1](value)
 
 
-def fix(determinism: Determinism, threads: int, device: str) -> None:
+def fix(determinism: Determinism, threads: int, device: str, *, tf32: bool = False) -> None:
     """Settings in force for the rest of this process: what a worker does first."""
     prepare(determinism, threads)
     import torch
 
     with suppress(RuntimeError):  # only before the first parallel work; it changes no bits
         torch.set_num_interop_threads(1)
-    apply(strict_settings(threads, device))
+    apply(strict_settings(threads, device, tf32=tf32))
 
 
 def _switches() -> dict[str, tuple[Callable[[], Any], Callable[[Any], None]]]:

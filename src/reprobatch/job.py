@@ -30,6 +30,7 @@ from reprobatch.jobitems import RESERVED_COLUMNS, Items, ResolvedItems, check_ar
 from reprobatch.jobpipeline import Pipeline, ResolvedPipeline
 from reprobatch.settings import (
     ATTRIBUTE_NAME,
+    BACKEND_NAME,
     CLASS_NAME,
     FIELD_NAME,
     SCHEDULER_NAME,
@@ -48,6 +49,7 @@ _PATTERNS = {
     _NAME: "expected up to 100 letters, digits and, after the first, any of _ . -",
     SCHEDULER_NAME: "expected the name of a diffusers scheduler class, such as DDIMScheduler",
     ATTRIBUTE_NAME: "expected the name of an attribute, such as noise_sampler_seed",
+    BACKEND_NAME: "expected the name of an attention backend of diffusers, such as native or flash",
     CLASS_NAME: "expected the name of a class of diffusers or transformers",
     FIELD_NAME: "expected latent, pixels or a field of the pipeline's output class, such as audios",
 }

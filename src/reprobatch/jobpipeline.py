@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from reprobatch.attachments import Adapter, Component, ResolvedAdapter, ResolvedComponent
-from reprobatch.settings import CLASS_NAME, Lean, Memory, Quantization, Scheduler
+from reprobatch.settings import CLASS_NAME, Lean, Memory, Quantization, Scheduler, Speed
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 
@@ -15,7 +15,7 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 class _Pipeline(Lean):
     """What a pipeline has before it is resolved and after."""
 
-    added = frozenset({"class_name", "components", "adapters", "dtypes", "memory", "quantization"})
+    added = frozenset({"class_name", "components", "adapters", "dtypes", "memory", "speed", "quantization"})
 
     model: str = Field(min_length=1)
     revision: str | None = Field(default=None, min_length=1)
@@ -23,6 +23,7 @@ class _Pipeline(Lean):
     scheduler: Scheduler | None = None
     dtypes: dict[str, Dtype] = {}
     memory: Memory = Memory()
+    speed: Speed = Speed()
     quantization: Quantization | None = None
 
     @field_validator("scheduler", mode="before")

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from reprobatch import speed
 from reprobatch.attachments import ResolvedAdapter
 from reprobatch.errors import JobError, suggestion
 from reprobatch.job import ResolvedJob
@@ -65,7 +66,10 @@ def load(job: ResolvedJob, folder: Path, attached: Mapping[str, Path]) -> Any:
         pipe.scheduler = _scheduler(job, pipe)
     _put_on(pipe, spec.adapters, [attached[f"adapters.{number}"] for number in range(len(spec.adapters))])
     pipe.set_progress_bar_config(disable=True)
-    return _placed(job, pipe)
+    placed = _placed(job, pipe)
+    with _said(f"pipeline.speed does not fit {spec.class_name}"):
+        speed.up(placed, spec.speed, job.batch_size)
+    return placed
 
 
 def _quiet() -> None:

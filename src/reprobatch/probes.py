@@ -156,7 +156,9 @@ class _Probe:
             if same(again[0], self._call(self._first)[0]).holds:
                 causes.append("the first call differs and the later ones agree: the pipeline keeps state between calls")
             job = self._pipeline.job
-            wanted, found = determinism.strict_settings(job.workers.threads, job.device), determinism.in_force()
+            tf32 = job.pipeline.speed.tf32
+            wanted = determinism.strict_settings(job.workers.threads, job.device, tf32=tf32)
+            found = determinism.in_force()
             causes += [
                 f"{k} is {found[k]}, {job.determinism.profile} sets {v}" for k, v in wanted.items() if found[k] != v
             ]

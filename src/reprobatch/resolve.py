@@ -68,6 +68,7 @@ def resolve(job: Job, job_file: Path) -> Resolved:
             scheduler=spec.scheduler,
             dtypes=spec.dtypes,
             memory=spec.memory,
+            speed=spec.speed,
             quantization=spec.quantization,
             class_name=spec.class_name or models.read_index(model.folder)["_class_name"],
             model_digest=models.combined(model.digest, {name: each.digest for name, each in found.items()}),

@@ -18,6 +18,7 @@ from pydantic import (
 SCHEDULER_NAME = r"^[A-Za-z]\w*Scheduler$"
 ATTRIBUTE_NAME = r"^[a-z][a-z0-9_]{0,99}$"
 CLASS_NAME = r"^[A-Za-z]\w{0,99}$"
+BACKEND_NAME = r"^[a-z_][a-z0-9_]{0,99}$"
 FIELD_NAME = r"^[a-z][a-z0-9_]{0,63}$"
 
 
@@ -104,6 +105,22 @@ class Memory(Strict):
                 "expected one of 'offload' and 'device_map', found both; each decides where components lie"
             )
         return self
+
+
+class Speed(Strict):
+    """What makes a pipeline quicker; each may change the bits, so each is the job's and is measured.
+
+    ``channels_last`` lays convolutions' weights out that way, ``compile`` names components for ``torch.compile``,
+    ``attention`` is one of diffusers' attention backends (``native``, ``_native_math``, ``flash`` …) for its
+    transformers, ``tf32`` lets NVIDIA GPUs round what float32 products are made of, and ``encode_once`` has each
+    distinct prompt encoded once, in a batch of its copies, instead of once an item.
+    """
+
+    channels_last: bool = False
+    compile: list[str] = []
+    attention: str | None = Field(default=None, pattern=BACKEND_NAME)
+    tf32: bool = False
+    encode_once: bool = False
 
 
 class Quantization(Strict):
