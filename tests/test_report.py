@@ -54,9 +54,9 @@ def written(folder: Path, count: int = 40, of: Callable[[int], Output] = pixels,
 def told(folder: Path, name: str) -> Any:
     """What a script of a report hands over."""
     text = (folder / "data" / name).read_text("ascii")
-    found = re.fullmatch(r"reprobatch\.\w+\((.*)\);\n", text, re.DOTALL)
+    found = re.fullmatch(r"reprobatch\.\w+\(JSON\.parse\((.*)\)\);\n", text)
     assert found is not None
-    return json.loads(found[1])
+    return json.loads(json.loads(found[1]))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -142,6 +142,14 @@ def test_a_picture_larger_than_its_thumbnail_has_a_file_of_its_own(tmp_path: Pat
     assert page["pictured"] == "2222" and page["sheets"] == [[64, 128, 1]]
     large = opened(tmp_path / "r" / "pictures" / "0000" / "3.webp")
     assert large.shape == (200, 100, 3) and np.abs(large.astype(int) - 120).max() <= 2
+
+
+def test_columns_of_any_name_are_told(tmp_path: Path, command: Command) -> None:
+    names = ["__proto__", "constructor", "<b>", "a b", "ü"]
+    job = handmade.job(dict.fromkeys(names, "string"), 4, output="pixels")
+    handmade.write(tmp_path / "d", job, [dict.fromkeys(names, "x")] * 4, [pixels(at) for at in range(4)])
+    assert command("report", tmp_path / "d", "--out", tmp_path / "r")[0] == 0
+    assert list(told(tmp_path / "r", "items-0000.js")["own"]) == sorted(names)
 
 
 def test_what_is_missing_damaged_or_other_than_its_checksum_is_shown_as_that(tmp_path: Path, command: Command) -> None:
@@ -338,6 +346,8 @@ EVENTS: list[Any] = [
     {"time": 112.0, "event": "start", "shard": 1, "worker": 1, "host": "secret-a", "attempt": 2},
     "no event",
     {"event": "without a time"},
+    {"time": float("nan"), "event": "lost"},
+    {"time": 113.0, "event": "done", "shard": [], "worker": {}, "receipt": {"items": "many"}},
     {"time": 120.0, "event": "done", "shard": 1, "worker": 1, "receipt": {"items": 8, "pipeline_seconds": 4.0}},
 ]
 

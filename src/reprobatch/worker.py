@@ -135,7 +135,7 @@ class Worker:
 
     def decode_all(self, outputs: Sequence[Output]) -> list[Any]:
         """Outputs of one shape as pictures; see :meth:`reprobatch.pipeline.Pipeline.decode_all`."""
-        return self._lane.submit(self._pipeline.decode_all, outputs).result()
+        return list(self._lane.submit(self._pipeline.decode_all, outputs).result())
 
     def sampling_rate(self) -> int:
         """Of the pipeline's sound; see :meth:`reprobatch.pipeline.Pipeline.sampling_rate`."""

@@ -15,12 +15,13 @@ _SAFE = 2**53  # whole numbers above it are not exact in a browser
 
 
 def script(name: str, value: Any) -> bytes:
-    """``reprobatch.NAME(VALUE);``: a script that hands a value over, which a page may load from a file.
+    """A script that hands a value to ``reprobatch.NAME``, which a page may load from a file.
 
-    ASCII and without ``<``, so that nothing in a value ends a script or begins a tag, wherever it may be put.
+    ASCII and without ``<``, so that nothing in a value ends a script or begins a tag, wherever it may be put; parsed
+    as JSON, to which no name is special (``__proto__`` is to JavaScript).
     """
-    text = json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return f"reprobatch.{name}({text});\n".encode()
+    text = json.dumps(json.dumps(value, allow_nan=False, separators=(",", ":"))).replace("<", "\\u003c")
+    return f"reprobatch.{name}(JSON.parse({text}));\n".encode()
 
 
 def plain(value: Any) -> Any:

@@ -174,7 +174,7 @@ reprobatch.Grid = class {
     reprobatch.thumb(this.page, at),
     badge ? el("span", { class: "badge", text: badge }) : null,
     el("span", { class: "caption", "aria-hidden": "true" }, el("b", { text: String(this.page.start + at) }),
-      el("span", { text: reprobatch.title(this.page, at) })));
+      el("span", { text: reprobatch.title(this.page, at), dir: "auto" })));
     const tile = el("li", { "data-at": place, "aria-setsize": this.matches.length, "aria-posinset": place + 1 }, button);
     const column = place % this.across;
     tile.style.width = `${this.side}px`;

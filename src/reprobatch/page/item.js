@@ -81,7 +81,7 @@ reprobatch.Item = class {
     const list = el("dl");
     for (const [name, value] of rows) {
       const mono = ["seed", "checksum"].includes(name);
-      list.append(el("dt", { text: name }), el("dd", { class: mono ? "mono" : null, text: value ?? "unknown" }));
+      list.append(el("dt", { text: name }), el("dd", { class: mono ? "mono" : null, text: value ?? "unknown", dir: "auto" }));
     }
     return list;
   }

@@ -87,7 +87,7 @@ reprobatch.start = async () => {
     const told = (at) => address(`item-${grid.page.start + grid.matches[at]}`);
     grid.activate(place);
     told(place);
-    item.open(grid, place, (at) => { grid.active = at; told(at); }, () => { address("items"); grid.focus(grid.active); });
+    item.open(grid, place, told, () => { address("items"); grid.focus(item.place); });
   };
   const turn = async (number) => {
     let page;

@@ -5,6 +5,7 @@ Hosts have numbers in the order in which they appear: a report is shown around, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,9 +32,17 @@ def attempts(journal: Iterable[list[Any]]) -> dict[int, int]:
 
 
 def _is_event(event: Any) -> bool:
+    """Whether a line of the log is an event as the journal writes them: a killed run's last may be anything."""
     return (
-        isinstance(event, dict) and isinstance(event.get("event"), str) and isinstance(event.get("time"), int | float)
+        isinstance(event, dict)
+        and isinstance(event.get("event"), str)
+        and _is_number(event.get("time"))
+        and all(isinstance(event.get(name), int | str | None) for name in ("shard", "worker", "host", "attempt"))
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _run(events: list[Event]) -> dict[str, Any] | None:
@@ -62,7 +71,7 @@ def _spans(events: list[Event], began: float) -> list[dict[str, Any]]:
         if event["event"] == "start":
             started[key] = event["time"]
         elif event["event"] == "done" and isinstance(event.get("receipt"), dict):
-            receipt = event["receipt"]
+            receipt = {name: value for name, value in event["receipt"].items() if _is_number(value)}
             # a worker has two shards in flight, and computes one: what it spent on this one is what counts
             spent = receipt.get("pipeline_seconds") or event["time"] - started.get(key, event["time"])
             found.append(
