@@ -288,6 +288,15 @@ def test_the_lines_that_are_copied_give_the_stored_bits(page: Page, dataset: Dat
     assert done.stdout.split() == [dataset[index].checksum for index in (10, 10, 5, 18)], done.stderr
 
 
+def test_a_batch_that_a_limit_cut_off_is_not_filled_with_copies(page: Page, dataset: Dataset, tmp_path: Path) -> None:
+    report.make(dataset, tmp_path / "r", report.Options(PLACE, limit=10))
+    page.open(tmp_path / "r", "#item-9")
+    assert "seeds = [" in page.texts("#item pre")[1]
+    Select(page.one("#item select")).select_by_value("batch")
+    assert "Its batch goes on after the last item of this report." in page.one("#item .facts").text
+    assert len(page.texts("#item pre")) == 1
+
+
 def test_python_literals_mean_what_the_dataset_holds(page: Page, shown: Path) -> None:
     page.open(shown)
     spelled: dict[str, list[Any]] = {

@@ -23,14 +23,7 @@ from reprobatch.errors import ReprobatchError
 @click.argument("other", required=False)
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Folder for the page.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N items only.")
-@click.option(
-    "--page",
-    type=click.IntRange(1),
-    default=10_000,
-    show_default=True,
-    metavar="N",
-    help="Items that are shown at once.",
-)
+@click.option("--page", type=click.IntRange(1), metavar="N", help="Items that are shown at once; 10000 unless given.")
 @model_option
 @place_option
 @as_json
@@ -39,7 +32,7 @@ def report(
     other: str | None,
     out: Path,
     limit: int | None,
-    page: int,
+    page: int | None,
     model: str | None,
     places: tuple[str, ...],
     json_: bool,
@@ -60,7 +53,7 @@ def report(
     check_free(out)  # before a model is loaded
     decode = _decoder(dataset, model, places)
     decode_other = None if second is None else _decoder_of_other(dataset, second, decode)
-    options = pages.Options(dir, decode, decode_other, limit, page)
+    options = pages.Options(dir, decode, decode_other, limit, page or pages.PAGE)
     beside = None if other is None or second is None else (other, second)
     total = min(len(dataset), limit or len(dataset)) + (0 if second is None else max(len(dataset), len(second)))
     with Progress(total, label="items", quiet=1.0) as progress:

@@ -19,6 +19,7 @@ reprobatch.load = (number) => {
     reprobatch.waiting.set(number, resolve);
     const script = document.createElement("script");
     script.src = `data/items-${String(number).padStart(4, "0")}.js`;
+    script.onload = () => { if (!reprobatch.pages.has(number)) reject(new Error(`no items in ${script.src}`)); };
     script.onerror = () => reject(new Error(`cannot load ${script.src}`));
     document.head.append(script);
   });

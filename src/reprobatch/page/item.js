@@ -94,7 +94,12 @@ reprobatch.Item = class {
     const missing = page.seed[at] === null ? "the item is not there" : null;
     if (why || missing) return [...parts, el("p", { class: "quiet", text: `No lines for this item: ${why ?? missing}.` })];
     const block = el("div");
-    const fill = (copies) => block.replaceChildren(code(reprobatch.lines(page, at, copies), "lines of Python"));
+    const fill = (copies) => {
+      const lines = reprobatch.lines(page, at, copies);
+      block.replaceChildren(lines === null
+        ? el("p", { class: "quiet", text: "Its batch goes on after the last item of this report." })
+        : code(lines, "lines of Python"));
+    };
     fill(alone);
     if (alone) {
       const slots = el("select", { onchange: () => fill(slots.value === "copies") },

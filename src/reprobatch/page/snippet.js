@@ -18,11 +18,13 @@ reprobatch.list = (values, kind) => {
   return same && spelled.length > 1 ? `[${spelled[0]}] * ${spelled.length}` : `[${spelled.join(", ")}]`;
 };
 
-/** The lines for the item at a position of a page: its slots are copies of it, or its batch's items. */
+/** The lines for the item at a position of a page: its slots are copies of it, or its batch's items; null where those
+ * are not all on the page. */
 reprobatch.lines = (page, at, copies) => {
   const { facts, value } = reprobatch;
   const size = facts.batchSize;
   const slots = copies ? Array(size).fill(at) : reprobatch.batch(page, at, size);
+  if (!slots) return null;
   return facts.snippet.parts.map((part) => {
     if (typeof part === "string") return part;
     if (part.seeds) return reprobatch.list(slots.map((slot) => page.seed[slot]), "int64");
@@ -35,7 +37,7 @@ reprobatch.lines = (page, at, copies) => {
   }).join("");
 };
 
-/** Positions of an item's batch, filled up with its last one. */
+/** Positions of an item's batch, filled up with its last one; null where a limit cut it off. */
 reprobatch.batch = (page, at, size) => {
   const shard = reprobatch.shardOf(page.start + at);
   const same = (other) => page.batch[other] === page.batch[at] && reprobatch.shardOf(page.start + other) === shard;
@@ -43,6 +45,9 @@ reprobatch.batch = (page, at, size) => {
   while (first > 0 && same(first - 1)) first -= 1;
   const slots = [];
   for (let other = first; other < page.state.length && slots.length < size && same(other); other += 1) slots.push(other);
+  const stop = page.start + slots[slots.length - 1] + 1;
+  const { shown, items } = reprobatch.facts;
+  if (page.slot[first] !== 0 || (slots.length < size && stop === shown && shown < items)) return null;
   while (slots.length < size) slots.push(slots[slots.length - 1]);
   return slots;
 };
