@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from reprobatch.commands import compare, export, make, prove, read, regenerate, verify
+from reprobatch.commands import compare, export, make, prove, read, regenerate, report, verify
 from reprobatch.commands.common import COULD_NOT, DIFFERS, DONE, INTERRUPTED
 from reprobatch.errors import ReprobatchError, suggestion
 
@@ -66,6 +66,7 @@ for command in (
     verify.verify,
     compare.compare,
     export.export,
+    report.report,
     make.merge,
     prove.prove,
     prove.sign,

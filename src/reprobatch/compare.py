@@ -16,7 +16,7 @@ from typing import Any
 
 from reprobatch import canonical, environment
 from reprobatch.dataset import Dataset
-from reprobatch.distances import Histogram, Statistics
+from reprobatch.distances import Distance, Histogram, Statistics
 from reprobatch.errors import DataError, JobError
 from reprobatch.record import Row
 from reprobatch.settings import Tolerance
@@ -59,9 +59,15 @@ class Stretch:
 
 
 def compare(
-    a: Dataset, b: Dataset, tolerance: Tolerance | None = None, on_items: Callable[[int], None] = lambda items: None
+    a: Dataset,
+    b: Dataset,
+    tolerance: Tolerance | None = None,
+    on_items: Callable[[int], None] = lambda items: None,
+    on_distance: Callable[[int, Distance], None] = lambda index, distance: None,
 ) -> Report:
-    """Compare two datasets; ``tolerance`` is that of A's job unless given, ``on_items`` is told the items done.
+    """Compare two datasets; ``tolerance`` is that of A's job unless given.
+
+    ``on_items`` is told the items done, ``on_distance`` each item's index and distance.
 
     Raises :class:`JobError` for a tolerance that is not finite and :class:`DataError`, which names the
     dataset, where a shard cannot be read.
@@ -77,7 +83,7 @@ def compare(
         if one.rows is not None and other.rows is not None:
             for index in range(one.start, one.stop):
                 x, y = one.row(index), other.row(index)
-                report.statistics.add(index, x.output, y.output, same_seed=x.seed == y.seed)
+                on_distance(index, report.statistics.add(index, x.output, y.output, same_seed=x.seed == y.seed))
         on_items(items)
     return report
 

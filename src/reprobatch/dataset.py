@@ -121,7 +121,7 @@ class Dataset:
         shard = self.plan.shard_of(index)
         with self.file(shard) as file:
             group = file.group_of(index - self.plan.shard(shard).start)
-            rows = self._rows(file, shard, group)
+            rows = self.rows(file, shard, group)
         found = next((row for row in rows if row.index == index), None)
         if found is None:
             raise DataError(f"{shard_name(shard)}: expected item {index} in row group {group}, found it missing")
@@ -131,7 +131,7 @@ class Dataset:
         """The rows of a shard, a row group at a time."""
         with self.file(shard) as file:
             for group in range(file.groups):
-                yield self._rows(file, shard, group)
+                yield self.rows(file, shard, group)
 
     def footer(self, shard: int) -> Footer:
         """What a shard's footer says. Raises :class:`DataError` where it is damaged or foreign."""
@@ -154,7 +154,8 @@ class Dataset:
         except FileNotFoundError:
             raise DataError(f"{name}: expected this shard, found none; 'reprobatch run' makes it") from None
 
-    def _rows(self, file: ShardFile, shard: int, group: int) -> list[Row]:
+    def rows(self, file: ShardFile, shard: int, group: int) -> list[Row]:
+        """The rows of a row group of an opened shard. Raises :class:`DataError` where they are damaged."""
         table = file.table(group)
         try:
             return rows_of(table, self.job.items.columns, self.job.column, self.job.also)

@@ -226,8 +226,16 @@ class Pipeline:
         Pixels are scaled to uint8. Raises :class:`JobError` for latents of another layout than
         (channels, height, width).
         """
+        return self.decode_all([output])[0]
+
+    def decode_all(self, outputs: Sequence[Output]) -> list[np.ndarray]:
+        """Outputs of one shape as pictures, latents in one call of the VAE.
+
+        That is quicker than one at a time, and a value here and there differs by 1 from what :meth:`decode` gives.
+        """
         if self.job.output != "latent":
-            return to_uint8(output.numpy())
+            return [to_uint8(output.numpy()) for output in outputs]
+        output = outputs[0]
         vae = getattr(self.pipe, "vae", None)
         channels = getattr(getattr(vae, "config", None), "latent_channels", None)
         if vae is None or len(output.shape) != 3 or output.shape[0] != channels:
@@ -235,11 +243,13 @@ class Pipeline:
                 f"expected latents of shape ({channels}, height, width) to decode, found {list(output.shape)}; "
                 "decoding is known for Stable Diffusion's layout only, use .npy or .safetensors"
             )
-        latents = to_tensor(output)[None].to(self.pipe._execution_device, vae.dtype)  # vae.device may be the host
+        latents = torch.stack([to_tensor(each) for each in outputs]).to(
+            self.pipe._execution_device, vae.dtype
+        )  # vae.device may be the host
         scaled = latents / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0.0)
         with torch.no_grad():
-            picture = vae.decode(scaled, return_dict=False)[0]
-        return to_uint8(self.pipe.image_processor.postprocess(picture, output_type="np")[0])
+            made = vae.decode(scaled, return_dict=False)[0]
+        return [to_uint8(each) for each in self.pipe.image_processor.postprocess(made, output_type="np")]
 
     def sampling_rate(self) -> int:
         """Samples a second of the sound that the pipeline gives. Raises :class:`JobError` where it says none."""

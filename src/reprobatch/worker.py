@@ -133,6 +133,10 @@ class Worker:
         """An output as a picture; see :meth:`reprobatch.pipeline.Pipeline.decode`."""
         return self._lane.submit(self._pipeline.decode, output).result()
 
+    def decode_all(self, outputs: Sequence[Output]) -> list[Any]:
+        """Outputs of one shape as pictures; see :meth:`reprobatch.pipeline.Pipeline.decode_all`."""
+        return list(self._lane.submit(self._pipeline.decode_all, outputs).result())
+
     def sampling_rate(self) -> int:
         """Of the pipeline's sound; see :meth:`reprobatch.pipeline.Pipeline.sampling_rate`."""
         return int(self._pipeline.sampling_rate())

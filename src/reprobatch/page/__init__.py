@@ -1,0 +1,1 @@
+"""What ``reprobatch report`` makes its folder of: facts for the page, pictures, and the page's own files."""
