@@ -42,6 +42,11 @@ def builtin_names() -> list[str]:
     return sorted(p.name for p in _builtin_root().iterdir() if (p / INDEX).is_file())
 
 
+def builtin_job(reference: str) -> Path:
+    """The job file that ships beside the built-in model of this reference. Raises :class:`JobError` for another name."""
+    return _builtin_folder(reference) / "job.yaml"
+
+
 def folder_digest(folder: Path | str) -> str:
     """SHA-256 (hex) over what a pipeline folder holds.
 
@@ -176,15 +181,19 @@ def _builtin_root() -> Path:
 
 
 def _builtin(reference: str, revision: str | None) -> Model:
+    folder = _builtin_folder(reference)
+    _no_revision(reference, revision)
+    return Model(reference, None, folder, folder_digest(folder))
+
+
+def _builtin_folder(reference: str) -> Path:
     name = reference.removeprefix("builtin:")
     if name not in builtin_names():
         raise JobError(
             f"expected one of {', '.join(builtin_names())} after 'builtin:', "
             f"found '{name}'{suggestion(name, builtin_names())}"
         )
-    _no_revision(reference, revision)
-    folder = _builtin_root() / name
-    return Model(reference, None, folder, folder_digest(folder))
+    return _builtin_root() / name
 
 
 def _folder(folder: Path, revision: str | None) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,8 +95,12 @@ def largest_argument(call: Mapping[str, Any], reader: ItemReader) -> Argument:
 
 
 def load(path: Path | str, overrides: list[str] | None = None) -> Resolved:
-    """Read a job file and pin it."""
-    return resolve(Job.load(path, overrides), Path(path))
+    """Read a job file, or the job that ships as ``builtin:NAME``, and pin it."""
+    if not str(path).startswith("builtin:"):
+        return resolve(Job.load(path, overrides), Path(path))
+    file = models.builtin_job(str(path))
+    prompts = json.dumps(str(file.with_name(f"{file.parent.name}.txt")))  # in full: the working directory goes first
+    return resolve(Job.load(file, [f"items.prompts={prompts}", *(overrides or [])]), file)
 
 
 def _from_job(reference: str, beside: Path) -> str:
