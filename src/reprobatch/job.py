@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from reprobatch import canonical, findings, jobfile
+from reprobatch import canonical, classes, findings, jobfile
 from reprobatch.errors import JobError, suggestion
 from reprobatch.jobitems import RESERVED_COLUMNS, Items, ResolvedItems, check_argument
 from reprobatch.jobpipeline import Pipeline, ResolvedPipeline
@@ -50,6 +50,7 @@ _PATTERNS = {
     CLASS_NAME: "expected the name of a class of diffusers or transformers",
     FIELD_NAME: "expected latent, pixels or a field of the pipeline's output class, such as audios",
 }
+_KNOWN = {SCHEDULER_NAME: classes.schedulers, CLASS_NAME: classes.pipelines}
 _SHORTHANDS = {"pipeline.scheduler": "name", "determinism": "profile"}
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -218,7 +219,7 @@ def _validated(cls: type[_Model], data: Any, origin: str) -> _Model:
     try:
         return cls.model_validate(jobfile.plain(data))
     except ValidationError as error:
-        raise JobError(f"{origin}: {findings.in_a_line(error, cls, _PATTERNS)}") from None
+        raise JobError(f"{origin}: {findings.in_a_line(error, cls, _PATTERNS, _KNOWN)}") from None
     except JobError as error:
         raise JobError(f"{origin}: {error}") from None
 

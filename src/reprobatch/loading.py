@@ -41,15 +41,9 @@ def load(job: ResolvedJob, folder: Path, attached: Mapping[str, Path]) -> Any:
 
     Raises :class:`JobError` where the class, the files or an option do not fit each other.
     """
-    import diffusers
-
     _quiet()
     spec = job.pipeline
-    cls: Any = getattr(diffusers, spec.class_name, None)
-    if cls is None or not hasattr(cls, "load_config") or not cls.__name__.endswith("Pipeline"):
-        known = [name for name in dir(diffusers) if name.endswith("Pipeline")]
-        hint = suggestion(spec.class_name, known)
-        raise JobError(f"the pipeline class '{spec.class_name}' is not in diffusers {diffusers.__version__}{hint}")
+    cls = pipeline_class(spec.class_name)
     _register_retired(folder)
     components = {name: _component(job, name, attached[f"components.{name}"]) for name in spec.components}
     with _said(f"could not load {spec.class_name} from the model folder"):
@@ -66,6 +60,19 @@ def load(job: ResolvedJob, folder: Path, attached: Mapping[str, Path]) -> Any:
     _put_on(pipe, spec.adapters, [attached[f"adapters.{number}"] for number in range(len(spec.adapters))])
     pipe.set_progress_bar_config(disable=True)
     return _placed(job, pipe)
+
+
+def pipeline_class(name: str) -> Any:
+    """A pipeline class of diffusers. Raises :class:`JobError` for a name that is none."""
+    import diffusers
+
+    cls: Any = getattr(diffusers, name, None)
+    if cls is None or not hasattr(cls, "load_config") or not cls.__name__.endswith("Pipeline"):
+        known = [each for each in dir(diffusers) if each.endswith("Pipeline")]
+        raise JobError(
+            f"the pipeline class '{name}' is not in diffusers {diffusers.__version__}{suggestion(name, known)}"
+        )
+    return cls
 
 
 def _quiet() -> None:

@@ -43,7 +43,7 @@ def builtin_names() -> list[str]:
 
 
 def builtin_job(reference: str) -> Path:
-    """The job file that ships beside the built-in model of this reference. Raises :class:`JobError` for another name."""
+    """The job file that ships beside a built-in model. Raises :class:`JobError` for a name that is none."""
     return _builtin_folder(reference) / "job.yaml"
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reprobatch import attachments, items, models
+from reprobatch import attachments, classes, items, models
 from reprobatch.attachments import Adapter, Attachment, Hint, ResolvedAdapter, ResolvedComponent, Source
-from reprobatch.errors import JobError
+from reprobatch.errors import JobError, suggestion
 from reprobatch.estimate import Argument, output_bytes, shard_size_for
 from reprobatch.inputs import Root
 from reprobatch.items import ItemReader
@@ -52,6 +52,7 @@ def resolve(job: Job, job_file: Path) -> Resolved:
     root = _folder(job.items.image_root, job_file.parent) if job.items.image_root else None
     pinned = items.resolve(job.items, path, root)
     _check_call(job, pinned)
+    _check_classes(job.pipeline)
     model = models.resolve(_from_job(job.pipeline.model, job_file.parent), job.pipeline.revision)
     spec, reader = job.pipeline, ItemReader(pinned, path, root)
     found = _attachments(spec, job_file.parent)
@@ -139,6 +140,16 @@ def _pinned(found: Attachment, source: Source) -> ResolvedComponent:
 def _worn(found: Attachment, adapter: Adapter) -> ResolvedAdapter:
     kept = {name: getattr(adapter, name) for name in ("kind", "name", "scale", "token")}
     return ResolvedAdapter(**dict(_pinned(found, adapter)), **kept)
+
+
+def _check_classes(spec: Pipeline) -> None:
+    """Names that this machine's diffusers does not know, said before anything is loaded or started."""
+    for key, name, known in (
+        ("scheduler", spec.scheduler and spec.scheduler.name, classes.schedulers()),
+        ("class_name", spec.class_name, classes.pipelines()),
+    ):
+        if name and known and name not in known:
+            raise JobError(f"pipeline.{key}: diffusers has no '{name}'{suggestion(name, known)}; correct the name")
 
 
 def _check_call(job: Job, pinned: ResolvedItems) -> None:

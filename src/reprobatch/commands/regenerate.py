@@ -13,6 +13,7 @@ from reprobatch.commands.common import (
     DONE,
     as_json,
     dir_argument,
+    judged,
     model_option,
     place_option,
     regenerator,
@@ -61,7 +62,7 @@ def regenerate(
         "canary": asdict(agreement),
     }
     text = f"item {index} (seed {made.seed}), by {made.method}\nstored   {comparison.stored}\n"
-    text += f"computed {comparison.computed}\n{comparison.verdict}"
+    text += f"computed {comparison.computed}\n{judged(comparison.verdict, comparison.verdict == 'identical')}"
     if comparison.verdict != "identical":
         text += f", L_inf {comparison.linf}"
     show_result(facts, text, json_)
