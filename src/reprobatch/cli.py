@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from reprobatch.commands import compare, complete, make, prove, read, regenerate, status, verify
+from reprobatch.commands import compare, complete, init, make, prove, read, regenerate, status, verify
 from reprobatch.commands.common import COULD_NOT, DIFFERS, DONE, INTERRUPTED
 from reprobatch.errors import ReprobatchError, suggestion
 
@@ -57,6 +57,7 @@ def cli(debug: bool) -> None:
 
 
 for command in (
+    init.init,
     make.run,
     make.plan,
     make.probe,

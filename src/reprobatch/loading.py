@@ -41,7 +41,6 @@ def load(job: ResolvedJob, folder: Path, attached: Mapping[str, Path]) -> Any:
 
     Raises :class:`JobError` where the class, the files or an option do not fit each other.
     """
-    _quiet()
     spec = job.pipeline
     cls = pipeline_class(spec.class_name)
     _register_retired(folder)
@@ -66,6 +65,7 @@ def pipeline_class(name: str) -> Any:
     """A pipeline class of diffusers. Raises :class:`JobError` for a name that is none."""
     import diffusers
 
+    _quiet()
     cls: Any = getattr(diffusers, name, None)
     if cls is None or not hasattr(cls, "load_config") or not cls.__name__.endswith("Pipeline"):
         known = [each for each in dir(diffusers) if each.endswith("Pipeline")]

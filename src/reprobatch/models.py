@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
@@ -22,6 +23,7 @@ from reprobatch.errors import DataError, JobError, suggestion
 
 INDEX = "model_index.json"
 SUFFIXES = (".json", ".safetensors", ".txt", ".model")
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # as safetensors calls them
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LICENCE = re.compile(r"^license: ([\w.-]+)$", re.MULTILINE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -45,6 +47,14 @@ def builtin_names() -> list[str]:
 def builtin_job(reference: str) -> Path:
     """The job file that ships beside a built-in model. Raises :class:`JobError` for a name that is none."""
     return _builtin_folder(reference) / "job.yaml"
+
+
+def builtin_prompts(reference: str) -> bytes | None:
+    """The item file of the job that ships beside a built-in model; ``None`` for other models."""
+    if not reference.startswith("builtin:"):
+        return None
+    folder = _builtin_folder(reference)
+    return (folder / f"{folder.name}.txt").read_bytes()
 
 
 def folder_digest(folder: Path | str) -> str:
@@ -165,11 +175,45 @@ def commit_of(reference: str, revision: str | None) -> str:
     return revision if _COMMIT.fullmatch(revision) else _commit(reference, revision)
 
 
+def folder_of(reference: str, revision: str | None = None) -> Path:
+    """The folder of a model that is on this machine, unhashed. Raises :class:`JobError` where there is none."""
+    _no_revision(reference, revision)
+    if reference.startswith("builtin:"):
+        return _builtin_folder(reference)
+    folder = Path(reference).expanduser()
+    if not folder.is_dir():
+        raise JobError(f"expected builtin:NAME, an existing folder or a hub id (owner/name), found '{reference}'")
+    return folder
+
+
+def download_configurations(reference: str, commit: str) -> Path:
+    """What a hub model says of itself, as a local folder: its index and its components' configurations."""
+    return _download(reference, commit, [INDEX, "*/*config.json"])
+
+
+def hub_parameters(reference: str, commit: str, wanted: Callable[[str], bool]) -> dict[str, int]:
+    """Parameters by dtype of a hub model's safetensors files, those ``wanted`` by name; reads their headers alone."""
+    from huggingface_hub import HfApi
+
+    found: Counter[str] = Counter()
+    try:
+        for name in HfApi().list_repo_files(reference, revision=commit):
+            if "/" in name and wanted(name):
+                counts = HfApi().parse_safetensors_file_metadata(reference, name, revision=commit).parameter_count
+                found.update({DTYPES.get(dtype, "float32"): count for dtype, count in counts.items()})
+    except Exception as error:  # the hub client raises its own, httpx's and OSError alike
+        raise JobError(f"could not read the weights' headers of '{reference}' ({type(error).__name__})") from None
+    return dict(found)
+
+
 def download_attached(reference: str, commit: str, file: str | None) -> Path:
     """A hub repository at a commit as a local folder: one of its files, or its safetensors and configurations."""
+    return _download(reference, commit, [file, f"{file}/*"] if file else [f"*{suffix}" for suffix in SUFFIXES])
+
+
+def _download(reference: str, commit: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = [file, f"{file}/*"] if file else [f"*{suffix}" for suffix in SUFFIXES]
     try:
         return Path(snapshot_download(reference, revision=commit, allow_patterns=patterns))
     except Exception as error:  # the hub client raises its own, httpx's and OSError alike
