@@ -23,7 +23,10 @@ _WEIGHTS = ".safetensors"
 
 
 class Source(Strict):
-    """Where an attachment lies: ``path`` is a file, a folder or a hub id; ``file`` names one within it."""
+    """Where an attachment lies: ``path`` is a file, a folder or a hub id with its ``revision``.
+
+    ``file`` names one within it.
+    """
 
     path: str = Field(min_length=1)
     revision: str | None = Field(default=None, min_length=1)
@@ -35,7 +38,7 @@ class Component(Source):
 
 
 class _Worn(Strict):
-    """How an adapter is put on: LoRAs and IP-Adapters have a ``scale``, a textual inversion a ``token``."""
+    """How an adapter is put on: by its ``kind``, with a ``name`` and ``scale``; a textual inversion has a ``token``."""
 
     kind: Literal["lora", "textual_inversion", "ip_adapter"]
     name: str | None = Field(default=None, pattern=ATTRIBUTE_NAME)

@@ -59,6 +59,12 @@ _Model = TypeVar("_Model", bound=BaseModel)
 class Common(Lean):
     """What a job has before it is resolved and after, unchanged.
 
+    ``name`` is for people. Every item's seed follows from ``master_seed`` and its index. ``call`` has the keyword
+    arguments of every pipeline call. ``batch_size`` items are one call, and ``shard_size`` items one file and one
+    unit of work; the larger is a multiple of the smaller. ``environments: many`` takes workers that compute other
+    bits than the first, and records which made each shard. ``workers``, ``determinism`` and ``tolerance`` have
+    sections of their own; ``determinism`` may be the name of a profile.
+
     ``output`` is ``latent``, ``pixels``, or a field of the pipeline's own output class, such as ``audios``;
     ``also`` names further outputs of an item: fields of that class, or ``decoded``, the picture that latents
     are decoded to in the same pass. ``noise`` names call arguments that are drawn from each slot's generator,
@@ -132,6 +138,7 @@ class Common(Lean):
 class Job(Common):
     """A job as its author writes it; see ``jobs/`` for examples.
 
+    ``pipeline``, ``items`` and ``operation`` have sections of their own.
     ``shard_bytes`` (a number, or text such as ``512MiB``) limits a shard by the bytes of its outputs: the
     resolved job's ``shard_size`` is lowered to what fits.
     """

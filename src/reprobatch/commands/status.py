@@ -88,8 +88,8 @@ def _picture(looks: Iterator[Status]) -> None:
 
     with Live(auto_refresh=False) as live:
         for now in looks:
-            bar = ProgressBar(total=now.total, completed=now.done)
-            live.update(Group(bar, *map(Text, _lines(now))), refresh=True)
+            bar = ProgressBar(total=now.total, completed=now.done)  # last: it ends no line
+            live.update(Group(*map(Text, _lines(now)), bar), refresh=True)
 
 
 def _facts(now: Status) -> dict[str, Any]:
