@@ -36,7 +36,8 @@ def page() -> str:
     """The whole page."""
     parts = [
         "# Reference",
-        f"Made from the code by `{COMMAND}`; do not edit. A first dataset: [tutorial.md](tutorial.md); tasks: [how-to.md](how-to.md).",
+        f"Made from the code by `{COMMAND}`; do not edit. "
+        "A first dataset: [tutorial.md](tutorial.md); tasks: [how-to.md](how-to.md).",
         "## Job",
         "A YAML file. `-s key.sub=value` sets a key from the command line. Keys without a default have to be there.",
         *_models(Job, "", set()),

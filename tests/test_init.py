@@ -55,7 +55,7 @@ def test_a_job_for_a_built_in_model_is_planned_as_it_stands(command: Command, tm
     code, printed, said = command("init", "builtin:digits", "--out", tmp_path / "my.yaml", "--json")
     facts = json.loads(printed)
     assert (code, said) == (0, "")
-    assert facts["written"] == [str(tmp_path / "my.yaml"), str(tmp_path / "prompts.txt")]
+    assert facts["written"] == [str(tmp_path / "my.yaml"), str(tmp_path / "my-prompts.txt")]
     assert facts["weights"] == 4 * (69_760 + 2_005_252 + 242_327)  # float32, as the model's card counts them
     _, printed, _ = command("plan", tmp_path / "my.yaml", "--json")
     assert json.loads(printed)["items"] == 40
@@ -63,10 +63,10 @@ def test_a_job_for_a_built_in_model_is_planned_as_it_stands(command: Command, tm
 
 
 def test_what_is_there_is_not_overwritten(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "prompts.txt").write_text("mine\n")
+    (tmp_path / "job-prompts.txt").write_text("mine\n")
     _, printed, _ = command("init", "builtin:digits", "--out", tmp_path / "job.yaml")
-    assert f"{tmp_path / 'prompts.txt'} was there and is used as it is" in printed
-    assert (tmp_path / "prompts.txt").read_text() == "mine\n"
+    assert f"{tmp_path / 'job-prompts.txt'} was there and is used as it is" in printed
+    assert (tmp_path / "job-prompts.txt").read_text() == "mine\n"
     before = (tmp_path / "job.yaml").read_text()
     assert "is there already and is not overwritten" in command.refuses(
         "init", "builtin:digits", "--out", tmp_path / "job.yaml"

@@ -68,7 +68,7 @@ def propose(made: Survey, room: Room, name: str, model: str, prompts: bytes | No
     batch = _batch(made, memory - weights, each)
     size = None if made.item_bytes is None else made.item_bytes // 4 * ITEM_SIZE[dtype if made.latent else "float32"]
     shard = _shard(size, batch)
-    items, files = _items(made, prompts)
+    items, files = _items(made, name, prompts)
     fits = "" if weights + (each or 0) <= memory else "   # the weights may not fit: see pipeline.memory, offload"
     lines = [
         f"# A first job for {made.class_name}, to be changed. Lines that are commented out show defaults.",
@@ -153,26 +153,26 @@ def _text(value: str) -> str:
     return value if _PLAIN.fullmatch(value) else _yaml(value)
 
 
-def _items(made: Survey, prompts: bytes | None) -> tuple[list[str], dict[str, bytes]]:
-    """The lines of ``items``, and the files that they name."""
-    pictures = [name for name in _PICTURES if name in made.arguments] if _BY_PICTURE.search(made.class_name) else []
+def _items(made: Survey, name: str, prompts: bytes | None) -> tuple[list[str], dict[str, bytes]]:
+    """The lines of ``items``, and the files that they name, which bear the job's name: others lie about."""
     texts = _PROMPTS.get(made.field or "images", _PROMPTS["images"])
+    pictures = [each for each in _PICTURES if each in made.arguments] if _BY_PICTURE.search(made.class_name) else []
     repeat = "  repeat: 4   # items a row, each with a seed of its own"
     if pictures:
+        file, folder = f"{name}-items.jsonl", f"{name}-pictures"
         row = {**({"prompt": texts[0]} if "prompt" in made.arguments else {}), **dict.fromkeys(pictures, "example.png")}
-        names = f"[{', '.join(pictures)}]"
-        lines = ["items:", "  prompts: items.jsonl   # a row an item; columns are call arguments"]
-        lines += [f"  images: {names}   # columns of pictures: paths below image_root", "  image_root: .", repeat]
-        return lines, {"items.jsonl": f"{json.dumps(row)}\n".encode(), "example.png": _example()}
+        lines = [f"  prompts: {file}   # a row an item; columns are call arguments"]
+        lines.append(f"  images: [{', '.join(pictures)}]   # columns of pictures: paths below image_root")
+        files = {file: f"{json.dumps(row)}\n".encode(), f"{folder}/example.png": _example()}
+        return ["items:", *lines, f"  image_root: {folder}", repeat], files
     if made.labels:
+        file = f"{name}-labels.csv"
         labels = "class_labels\n" + "".join(f"{label}\n" for label in range(min(4, made.labels)))
-        return ["items:", "  prompts: labels.csv   # class labels, a row each", repeat], {"labels.csv": labels.encode()}
+        return ["items:", f"  prompts: {file}   # class labels, a row each", repeat], {file: labels.encode()}
     if "prompt" in made.arguments:
-        lines = [
-            "items:",
-            "  prompts: prompts.txt   # a line each; or .csv, .jsonl, .parquet with call arguments as columns",
-        ]
-        return [*lines, repeat], {"prompts.txt": prompts or "".join(f"{text}\n" for text in texts).encode()}
+        file = f"{name}-prompts.txt"
+        line = f"  prompts: {file}   # a line each; or .csv, .jsonl, .parquet with call arguments as columns"
+        return ["items:", line, repeat], {file: prompts or "".join(f"{text}\n" for text in texts).encode()}
     return ["items:", "  count: 16   # the pipeline takes no prompt"], {}
 
 

@@ -54,6 +54,7 @@ def init(model: str, out: Path, revision: str | None, json_: bool) -> None:
     for name, content in {out.name: found.text.encode(), **found.files}.items():
         path = out.parent / name
         if not path.exists():
+            path.parent.mkdir(exist_ok=True)
             path.write_bytes(content)
             written.append(str(path))
     facts = {"job": str(out), "written": written, "class_name": made.class_name}
