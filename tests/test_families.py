@@ -111,7 +111,7 @@ def test_init_writes_a_job_that_the_class_takes_and_gives_what_it_says(
     no_latents = {"DiT", "DDIM", "DDPM", "Consistency model", "UnCLIP"}
     wanted = "audios" if name == "Stable Audio" else "pixels" if name in no_latents else "latent"
     assert resolved.job.output == wanted
-    files = {"DiT": "labels.csv", "Consistency model": "labels.csv", "DDIM": None, "DDPM": None}.get(
+    files = {"DiT": "job-labels.csv", "Consistency model": "job-labels.csv", "DDIM": None, "DDPM": None}.get(
         name, "job-prompts.txt"
     )
     assert {path.name for path in tmp_path.iterdir()} == {"job.yaml", files} - {None}

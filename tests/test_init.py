@@ -43,10 +43,10 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
     return Command(capsys)
 
 
-def proposed(room: Room, made: Survey = SD, name: str = "job") -> Job:
+def proposed(room: Room, made: Survey = SD) -> Job:
     import ruamel.yaml
 
-    text = proposal.propose(made, room, name, made.model).text
+    text = proposal.propose(made, room, "job.yaml", made.model).text
     assert all(len(line) <= 120 for line in text.splitlines())
     return Job.parse(ruamel.yaml.YAML(typ="safe", pure=True).load(text))
 
@@ -179,7 +179,7 @@ def test_workers_that_do_not_fit_beside_each_other_get_more_cpus_each() -> None:
     assert proposed(Room(64 * GB, "RAM", 8)).workers.cpus == 1
     narrow = proposed(Room(16 * GB, "RAM", 8))  # a worker takes 4 GB and 0.8 GB an item: two of them fit
     assert (narrow.workers.cpus, narrow.workers.threads, narrow.pipeline.dtype) == (3, 3, "float32")
-    assert "the weights may not fit" in proposal.propose(SD, Room(3 * GB, "RAM", 8), "job", "m").text
+    assert "the weights may not fit" in proposal.propose(SD, Room(3 * GB, "RAM", 8), "job.yaml", "m").text
 
 
 def test_a_shard_holds_whole_batches_of_some_megabytes() -> None:
@@ -196,7 +196,7 @@ def test_a_shard_holds_whole_batches_of_some_megabytes() -> None:
 
 def test_arguments_without_a_default_or_of_no_use_in_a_job_are_left_out() -> None:
     arguments = {"prompt": NOTHING, "generator": None, "latents": None, "callback": None, "x": NOTHING, "eta": 0.5}
-    text = proposal.propose(Survey(**{**vars(SD), "arguments": arguments}), Room(GB, "GPU", 1), "job", "m").text
+    text = proposal.propose(Survey(**{**vars(SD), "arguments": arguments}), Room(GB, "GPU", 1), "job.yaml", "m").text
     assert "call: {}" in text and "  # eta: 0.5\n" in text
     assert not any(f"{name}:" in text for name in ("generator", "latents", "callback", "x"))
 

@@ -117,6 +117,16 @@ def test_on_a_terminal_it_is_one_line_that_never_wraps_and_messages_are_folded_a
     assert len(words) == 4 and " ".join(words) == " ".join(f"word{number}" for number in range(40))
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_is_quick_is_not_spoken_of(is_terminal: bool) -> None:
+    stream = io.StringIO()
+    stream.isatty = lambda: is_terminal  # type: ignore[method-assign]
+    with Progress(2, stream=stream, quiet=100.0) as shown:
+        shown.note("1 worker")
+        shown.add(2)
+    assert stream.getvalue().strip("\r ") == ""
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "0 s"), (599, "599 s"), (660, "11 min"), (7190, "120 min"), (7200, "2.0 h"), (172_800, "2.0 days")],

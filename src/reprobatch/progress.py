@@ -45,7 +45,7 @@ class Progress:
             self._bar = tqdm(
                 total=total, initial=initial, file=self._stream, dynamic_ncols=True, delay=quiet, bar_format=form
             )
-            self._bar.set_description_str(self._text())
+            self._show()
             threading.Thread(target=self._tick, daemon=True).start()
 
     def __enter__(self) -> Progress:
@@ -66,8 +66,7 @@ class Progress:
     def note(self, text: str) -> None:
         """What is shown beside the count, such as ``2 workers``."""
         self._note = text
-        if self._bar is not None:
-            self._bar.set_description_str(self._text())
+        self._show()
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar; on a terminal folded at words."""
@@ -100,9 +99,11 @@ class Progress:
 
     def _tick(self) -> None:
         while not self._over.wait(TICK):
-            bar = self._bar
-            if bar is not None:
-                bar.set_description_str(self._text())
+            self._show()
+
+    def _show(self) -> None:
+        if self._bar is not None:
+            self._bar.set_description_str(self._text(), refresh=time.monotonic() - self._start >= self._quiet)
 
 
 def spoken_rate(rate: float) -> str:

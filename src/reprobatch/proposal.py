@@ -9,6 +9,7 @@ import io
 import json
 import re
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from reprobatch.jobitems import RESERVED_ARGUMENTS
@@ -59,8 +60,12 @@ class Proposal:
     memory: int  # a worker's
 
 
-def propose(made: Survey, room: Room, name: str, model: str, prompts: bytes | None = None) -> Proposal:
-    """A job called ``name`` for a model, which it refers to as ``model``; ``prompts`` where the model has its own."""
+def propose(made: Survey, room: Room, file: str, model: str, prompts: bytes | None = None) -> Proposal:
+    """A job for a model, which it refers to as ``model``, in a file of this name, after which it is called.
+
+    ``prompts`` are those that the model brings, where it does.
+    """
+    name = re.sub(r"[^\w.-]", "-", PurePath(file).stem).lstrip(".-")[:100] or "job"
     dtype = "float32" if room.kind == "RAM" else made.stored if made.stored != "float32" else "float16"
     weights = made.weights(dtype)
     each = None if made.activations is None else made.activations * ITEM_SIZE[dtype]
@@ -71,10 +76,10 @@ def propose(made: Survey, room: Room, name: str, model: str, prompts: bytes | No
     items, files = _items(made, name, prompts)
     fits = "" if weights + (each or 0) <= memory else "   # the weights may not fit: see pipeline.memory, offload"
     lines = [
-        f"# A first job for {made.class_name}, to be changed. Lines that are commented out show defaults.",
-        f"#   reprobatch plan {name}.yaml                shows what it would make",
-        f"#   reprobatch probe {name}.yaml               measures what is reproducible about it here",
-        f"#   reprobatch run {name}.yaml --out DATASET   makes it",
+        f"# A first job for {made.class_name}. Lines that are commented out show defaults.",
+        f"# It is for you to change. 'reprobatch plan {file}' shows what it would make,",
+        f"# 'reprobatch probe {file}' measures what is reproducible about it here,",
+        f"# 'reprobatch run {file} --out DATASET' makes it.",
         f"name: {_text(name)}",
         "master_seed: 1   # any whole number; another one gives other noise",
         "pipeline:",

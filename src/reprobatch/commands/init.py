@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,14 +47,15 @@ def init(model: str, out: Path, revision: str | None, json_: bool) -> None:
     from reprobatch.models import builtin_prompts
 
     made = survey.survey(model, revision)
-    found = proposal.propose(made, survey.room(), _name(out), _reference(made, out), builtin_prompts(model))
+    found = proposal.propose(made, survey.room(), out.name, _reference(made, out), builtin_prompts(model))
     Job.parse(_read(found.text), str(out))  # what is written can be read
     written = []
     for name, content in {out.name: found.text.encode(), **found.files}.items():
         path = out.parent / name
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(content)
+            with path.open("xb") as file:
+                file.write(content)
             written.append(str(path))
     facts = {"job": str(out), "written": written, "class_name": made.class_name}
     facts |= {name: value for name, value in asdict(found).items() if name not in ("text", "files")}
@@ -73,10 +73,6 @@ def _lines(name: str, written: list[str], out: Path, found: Any) -> list[str]:
     lines = [f"wrote {', '.join(written)} for {name}"]
     lines += [f"{path} was there and is used as it is" for path in kept]
     return [*lines, f"next: reprobatch plan {out}"]
-
-
-def _name(out: Path) -> str:
-    return re.sub(r"[^\w.-]", "-", out.stem).lstrip(".-")[:100] or "job"
 
 
 def _reference(made: Any, out: Path) -> str:
