@@ -121,7 +121,7 @@ def _colour() -> bool | None:
 
 def _wrong(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption):
-        known = error.ctx.command.params if error.ctx else []
+        known = error.ctx.command.get_params(error.ctx) if error.ctx else []
         return f"no option '{error.option_name}'{suggestion(error.option_name, (o for p in known for o in p.opts))}"
     return error.format_message().rstrip(".")
 
