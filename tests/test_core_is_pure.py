@@ -28,6 +28,7 @@ CORE = [
     "reprobatch.estimate",
     "reprobatch.findings",
     "reprobatch.folder",
+    "reprobatch.hub",
     "reprobatch.inputs",
     "reprobatch.interrupt",
     "reprobatch.itemchecks",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from safetensors.torch import save_file
 
 import tiny
 from conftest import reprobatch
-from reprobatch import models, proposal
+from reprobatch import hub, proposal
+from reprobatch.errors import JobError
 from reprobatch.job import Job
 from reprobatch.resolve import load
-from reprobatch.survey import NOTHING, Room, Survey, survey
+from reprobatch.survey import NOTHING, Room, Survey, is_loaded, survey
 from synthetic import Command
 
 GB = 10**9
@@ -151,12 +153,32 @@ def test_a_hub_model_is_looked_at_without_its_weights_and_pinned_to_a_commit(
 ) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     read: list[str] = []
-    monkeypatch.setattr(models, "_commit", lambda reference, revision: commit if revision == "main" else "?")
-    monkeypatch.setattr(models, "download_configurations", lambda reference, revision: model)
-    monkeypatch.setattr(models, "hub_parameters", lambda *asked: read.append(asked[0]) or {"float32": 5})
+    monkeypatch.setattr(hub, "_commit", lambda reference, revision: commit if revision == "main" else "?")
+    monkeypatch.setattr(hub, "download_configurations", lambda reference, revision: model)
+    monkeypatch.setattr(hub, "parameters", lambda *asked: read.append(asked[0]) or {"float32": 5})
     command("init", "owner/name", "--out", tmp_path / "job.yaml")
     job = Job.load(tmp_path / "job.yaml")
     assert (job.pipeline.model, job.pipeline.revision, read) == ("owner/name", commit, ["owner/name"])
+
+
+def test_of_a_hub_models_files_the_headers_of_those_are_read_that_would_be_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = {"unet/model-00001-of-00002.safetensors": {"F16": 7}, "vae/diffusion_pytorch_model.safetensors": {"F32": 5}}
+    variants = ["unet/model.fp16.safetensors", "vae/diffusion_pytorch_model.bin", "sd_base.safetensors", "README.md"]
+
+    class Hub:
+        def list_repo_files(self, reference: str, revision: str) -> list[str]:
+            return [*sizes, *variants]
+
+        def parse_safetensors_file_metadata(self, reference: str, name: str, revision: str) -> Any:
+            return SimpleNamespace(parameter_count=sizes[name])
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert hub.parameters("owner/name", "main", is_loaded) == {"float16": 7, "float32": 5}
+    monkeypatch.setattr(Hub, "list_repo_files", lambda *asked, **options: [*sizes, "unet/model.safetensors"])
+    with pytest.raises(JobError, match=r"could not read the weights' headers of 'owner/name' \(KeyError\)"):
+        hub.parameters("owner/name", "main", is_loaded)
 
 
 def test_parameters_are_counted_from_the_headers_of_what_is_loaded_and_of_no_variant(tmp_path: Path) -> None:

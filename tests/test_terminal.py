@@ -135,8 +135,8 @@ def test_times_are_told_in_a_unit_that_fits(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_less_than_an_item_in_two_seconds_is_told_by_the_minute() -> None:
-    assert [spoken_rate(rate) for rate in (16.68, 0.5, 0.07)] == ["16.7/s", "0.5/s", "4.2/min"]
+def test_less_than_an_item_in_ten_seconds_is_told_by_the_minute() -> None:
+    assert [spoken_rate(rate) for rate in (16.68, 0.5, 0.07)] == ["16.7/s", "0.50/s", "4.2/min"]
 
 
 # status --watch

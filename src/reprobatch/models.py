@@ -10,23 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from reprobatch import canonical
+from reprobatch import canonical, hub
 from reprobatch.errors import DataError, JobError, suggestion
 
 INDEX = "model_index.json"
-SUFFIXES = (".json", ".safetensors", ".txt", ".model")
-DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # as safetensors calls them
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LICENCE = re.compile(r"^license: ([\w.-]+)$", re.MULTILINE)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,7 @@ def resolve(reference: str, revision: str | None = None) -> Model:
     folder = Path(reference).expanduser()
     if folder.is_dir():
         return _folder(folder, revision)
-    if is_hub_id(reference):
+    if hub.is_id(reference):
         return _hub(reference, revision)
     raise JobError(
         f"expected pipeline.model to be builtin:NAME, an existing folder or a hub id (owner/name), "
@@ -163,18 +158,6 @@ def locate(
     return model
 
 
-def is_hub_id(reference: str) -> bool:
-    """Whether a reference has the form of a hub id, ``owner/name``."""
-    return bool(_HUB_ID.fullmatch(reference)) and not reference.startswith(".")
-
-
-def commit_of(reference: str, revision: str | None) -> str:
-    """The commit that a hub id's revision stands for."""
-    if revision is None:
-        raise JobError(f"hub id '{reference}' needs a revision: a commit, or a branch such as 'main'")
-    return revision if _COMMIT.fullmatch(revision) else _commit(reference, revision)
-
-
 def folder_of(reference: str, revision: str | None = None) -> Path:
     """The folder of a model that is on this machine, unhashed. Raises :class:`JobError` where there is none."""
     _no_revision(reference, revision)
@@ -184,40 +167,6 @@ def folder_of(reference: str, revision: str | None = None) -> Path:
     if not folder.is_dir():
         raise JobError(f"expected builtin:NAME, an existing folder or a hub id (owner/name), found '{reference}'")
     return folder
-
-
-def download_configurations(reference: str, commit: str) -> Path:
-    """What a hub model says of itself, as a local folder: its index and its components' configurations."""
-    return _download(reference, commit, [INDEX, "*/*config.json"])
-
-
-def hub_parameters(reference: str, commit: str, wanted: Callable[[str], bool]) -> dict[str, int]:
-    """Parameters by dtype of a hub model's safetensors files, those ``wanted`` by name; reads their headers alone."""
-    from huggingface_hub import HfApi
-
-    found: Counter[str] = Counter()
-    try:
-        for name in HfApi().list_repo_files(reference, revision=commit):
-            if "/" in name and wanted(name):
-                counts = HfApi().parse_safetensors_file_metadata(reference, name, revision=commit).parameter_count
-                found.update({DTYPES.get(dtype, "float32"): count for dtype, count in counts.items()})
-    except Exception as error:  # the hub client raises its own, httpx's and OSError alike
-        raise JobError(f"could not read the weights' headers of '{reference}' ({type(error).__name__})") from None
-    return dict(found)
-
-
-def download_attached(reference: str, commit: str, file: str | None) -> Path:
-    """A hub repository at a commit as a local folder: one of its files, or its safetensors and configurations."""
-    return _download(reference, commit, [file, f"{file}/*"] if file else [f"*{suffix}" for suffix in SUFFIXES])
-
-
-def _download(reference: str, commit: str, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(reference, revision=commit, allow_patterns=patterns))
-    except Exception as error:  # the hub client raises its own, httpx's and OSError alike
-        raise JobError(f"could not download '{reference}' at {commit[:12]} ({type(error).__name__}): {error}") from None
 
 
 def _builtin_root() -> Path:
@@ -257,7 +206,7 @@ def _hub(reference: str, revision: str | None) -> Model:
             f"hub model '{reference}' needs pipeline.revision: a commit, or a branch such as 'main' "
             "(it is resolved to its commit and stored); a folder of that name was not found either"
         )
-    commit = revision if _COMMIT.fullmatch(revision) else _commit(reference, revision)
+    commit = hub.commit_of(reference, revision)
     from reprobatch.loading import download
 
     folder = download(reference, commit)
@@ -265,23 +214,8 @@ def _hub(reference: str, revision: str | None) -> Model:
     return Model(reference, commit, folder, folder_digest(folder))
 
 
-def _commit(reference: str, revision: str) -> str:
-    from huggingface_hub import HfApi
-
-    try:
-        commit = HfApi().model_info(reference, revision=revision, timeout=20).sha
-    except Exception as error:  # the hub client raises its own, httpx's and OSError alike
-        raise JobError(
-            f"could not resolve revision '{revision}' of '{reference}' on the hub "
-            f"({type(error).__name__}); check the names and the network, or give a full commit"
-        ) from None
-    if commit is None:
-        raise JobError(f"the hub knows no commit for revision '{revision}' of '{reference}'")
-    return str(commit)
-
-
 def _members(folder: Path) -> list[Path]:
-    found = {p for p in folder.glob("*/**/*") if p.suffix in SUFFIXES and p.is_file()}
+    found = {p for p in folder.glob("*/**/*") if p.suffix in hub.SUFFIXES and p.is_file()}
     hidden = {p for p in found if any(part.startswith(".") for part in p.relative_to(folder).parts)}
     # some old pipelines are flat: a component's weights lie beside the index, not in a folder of its own
     components = [name for name, entry in read_index(folder).items() if isinstance(entry, list) and entry[0]]

@@ -107,8 +107,10 @@ class Progress:
 
 
 def spoken_rate(rate: float) -> str:
-    """Items a second, or a minute where it takes seconds to make one: ``16.7/s``, ``4.2/min``."""
-    return f"{rate:.1f}/s" if rate >= 0.5 else f"{rate * 60:.1f}/min"
+    """Items a second, or a minute where it takes many seconds to make one: ``16.7/s``, ``0.62/s``, ``4.2/min``."""
+    if rate < 0.1:
+        return f"{rate * 60:.1f}/min"
+    return f"{rate:.1f}/s" if rate >= 1 else f"{rate:.2f}/s"
 
 
 def duration(seconds: float) -> str:

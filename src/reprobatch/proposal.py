@@ -128,7 +128,8 @@ def _shard(item: int | None, batch: int) -> int:
 
 def _sum(weights: int, each: int | None, room: Room, memory: int) -> str:
     item = "an unknown amount" if each is None else f"about {_size(each)} (a rough estimate)"
-    return f"A worker has {_size(memory)} of {room.kind}; weights take {_size(weights)}, an item {item}."
+    known = _size(weights) if weights else "an unknown amount (no safetensors were found)"
+    return f"A worker has {_size(memory)} of {room.kind}; weights take {known}, an item {item}."
 
 
 def _size(size: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from reprobatch import models
+from reprobatch import hub, models
 from reprobatch.estimate import config, output_bytes
 from reprobatch.loading import pipeline_class
 from reprobatch.record import ITEM_SIZE
@@ -91,7 +91,7 @@ def survey(reference: str, revision: str | None = None) -> Survey:
         field=fields[0] if fields else None,
         latent=decoded and bool(re.search(r"""output_type\s*[!=]=\s*["']latent["']""", source)),
         labels=_labels(arguments, folder),
-        parameters=_parameters(folder) if commit is None else models.hub_parameters(reference, commit, is_loaded),
+        parameters=_parameters(folder) if commit is None else hub.parameters(reference, commit, is_loaded),
     )
     return _sized(made, folder)
 
@@ -113,9 +113,9 @@ def is_loaded(name: str) -> bool:
 
 def _look(reference: str, revision: str | None) -> tuple[Path, str | None]:
     """A folder with the model's configurations, and the commit where it is on the hub."""
-    if models.is_hub_id(reference) and not Path(reference).expanduser().is_dir():
-        commit = models.commit_of(reference, revision or "main")
-        return models.download_configurations(reference, commit), commit
+    if hub.is_id(reference) and not Path(reference).expanduser().is_dir():
+        commit = hub.commit_of(reference, revision or "main")
+        return hub.download_configurations(reference, commit), commit
     return models.folder_of(reference, revision), None
 
 
@@ -129,12 +129,12 @@ def _labels(arguments: dict[str, Any], folder: Path) -> int | None:
 
 def _parameters(folder: Path) -> dict[str, int]:
     found: Counter[str] = Counter()
-    for path in folder.glob("*/*.safetensors"):
+    for path in (*folder.glob("*.safetensors"), *folder.glob("*/*.safetensors")):  # some old models are flat
         if is_loaded(path.name):
             with safe_open(path, framework="numpy") as file:  # reads the header, and maps the rest
                 for key in file.keys():  # noqa: SIM118  it is no mapping
                     part = file.get_slice(key)
-                    found[models.DTYPES.get(part.get_dtype(), "float32")] += math.prod(part.get_shape())
+                    found[hub.DTYPES.get(part.get_dtype(), "float32")] += math.prod(part.get_shape())
     return dict(found)
 
 
