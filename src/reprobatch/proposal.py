@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from reprobatch.survey import Room, Survey
 
 SHARD_BYTES, MOST_ITEMS = 64 << 20, 256  # of a shard: enough for a file, few enough to share out
-_PLAIN = re.compile(
-    r"(?!(true|false|null|yes|no|on|off)$)[A-Za-z][\w./:-]*\w", re.IGNORECASE
-)  # text that needs no quotes
+# text that needs no quotes in YAML
+_PLAIN = re.compile(r"(?!(true|false|null|yes|no|on|off)$)[A-Za-z][\w./:-]*\w", re.IGNORECASE)
 MOST = 8  # items a batch, if memory allows; more is for a measurement to decide
 _USABLE = 0.8  # of the memory at hand; the rest is the system's and the frameworks'
 _CHOSEN = re.compile(r".*num_inference_steps|.*guidance_scale|height|width|num_frames|audio_(end|length)_in_s")
@@ -70,7 +69,7 @@ def propose(made: Survey, room: Room, file: str, model: str, prompts: bytes | No
     weights = made.weights(dtype)
     each = None if made.activations is None else made.activations * ITEM_SIZE[dtype]
     cpus, memory = _worker(room, weights + (each or 0))
-    batch = _batch(made, memory - weights, each)
+    batch = _batch(memory - weights, each)
     size = None if made.item_bytes is None else made.item_bytes // 4 * ITEM_SIZE[dtype if made.latent else "float32"]
     shard = _shard(size, batch)
     items, files = _items(made, name, prompts)
@@ -112,9 +111,9 @@ def _worker(room: Room, needed: int) -> tuple[int, int]:
     return cpus, usable // (room.cpus // cpus)
 
 
-def _batch(made: Survey, free: int, each: int | None) -> int:
+def _batch(free: int, each: int | None) -> int:
     if each is None:
-        return 1 if made.field in ("frames", "audios") else 4
+        return 1  # what fits wherever the weights do
     size = MOST
     while size > 1 and size * each > free:
         size //= 2

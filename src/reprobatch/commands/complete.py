@@ -35,9 +35,9 @@ def jobs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Co
 
     built_in = [name for name in (f"builtin:{each}" for each in builtin_names()) if name.startswith(incomplete)]
     files = _beginning(incomplete, lambda path: path.suffix in SUFFIXES and path.is_file())
-    if any(_beginning(incomplete, Path.is_dir)) and not files:
-        return [CompletionItem(incomplete, type="file")] if incomplete else [*map(CompletionItem, built_in)]
-    return [*map(CompletionItem, files + built_in)] or [CompletionItem(incomplete, type="file")]
+    further = not files and any(_beginning(incomplete, Path.is_dir))  # the shell goes down into folders, click does not
+    found = [] if further else [*map(CompletionItem, files + built_in)]
+    return found or [CompletionItem(incomplete, type="file")]
 
 
 def datasets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
