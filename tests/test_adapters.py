@@ -11,7 +11,7 @@ import torch
 import oracle
 import tiny
 from local import PROMPTS, made, write_job
-from reprobatch import canonical, models
+from reprobatch import canonical
 from reprobatch.dataset import Dataset
 from reprobatch.errors import DataError, JobError
 from reprobatch.regenerate import Regenerator
@@ -145,7 +145,7 @@ def test_a_lora_from_the_hub_is_pinned_by_commit_and_digest_and_fetched_where_it
         asked.append((reference, commit, file))
         return folder
 
-    monkeypatch.setattr(models, "download_attached", fetched)
+    monkeypatch.setattr("reprobatch.hub.download_attached", fetched)
     hub = {"kind": "lora", "path": "owner/name", "revision": "a" * 40, "file": "red.safetensors"}
     resolved = load(write(folder, hub, name="hub"))
     assert resolved.places == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import wave
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from reprobatch.contract import Contract
 from reprobatch.dataset import Dataset
 from reprobatch.errors import JobError
 from reprobatch.estimate import output_bytes
+from reprobatch.pipeline import Pipeline
 from reprobatch.regenerate import Regenerator
+from reprobatch.resolve import load
+from synthetic import Command
 
 REPLAY_ONLY = {"Qwen-Image"}
 
@@ -91,3 +95,24 @@ def test_sound_can_be_listened_to_and_a_picture_is_none(family: tuple[str, Datas
         heard = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2).T / 32767
         assert (file.getframerate(), file.getnframes(), file.getnchannels()) == (8, 28, 2)
     assert np.abs(heard - output.numpy().clip(-1, 1)).max() < 1 / 32767
+
+
+def test_init_writes_a_job_that_the_class_takes_and_gives_what_it_says(
+    family: tuple[str, Dataset, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, _, model = family
+    job = tmp_path / "job.yaml"
+    assert Command(capsys)("init", model, "--out", job)[0] == 0
+    small = [f"call.{key}={json.dumps(value)}" for key, value in FAMILIES[name].call.items() if "steps" not in key]
+    resolved = load(job, [*small, "batch_size=1", "shard_size=1"])
+    pipeline, item = Pipeline(resolved.job, model), resolved.reader.read(0, 1)
+    made, _ = pipeline.call(item, [1], short=True)
+    assert len(made) == 1 and made[0].dtype == "float32"
+    no_latents = {"DiT", "DDIM", "DDPM", "Consistency model", "UnCLIP"}
+    wanted = "audios" if name == "Stable Audio" else "pixels" if name in no_latents else "latent"
+    assert resolved.job.output == wanted
+    files = {"DiT": "job-labels.csv", "Consistency model": "job-labels.csv", "DDIM": None, "DDPM": None}.get(
+        name, "job-prompts.txt"
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"job.yaml", files} - {None}
+    assert any(f"{argument}: " in job.read_text() for argument in ("num_inference_steps", "prior_num_inference_steps"))

@@ -468,7 +468,7 @@ WRONG_ARGUMENTS: list[tuple[list[str], str]] = [
     (["run", "job.yaml", "--out", "prompts.txt"], "Invalid value for '--out': Directory 'prompts.txt' is a file"),
     ([*RUN, "--workers", "0"], "Invalid value for '--workers': 0 is not in the range x>=1"),
     ([*RUN, "--workers", "two"], "'two' is not a valid integer"),
-    ([*RUN, "--wokers", "2"], "No such option '--wokers'"),
+    ([*RUN, "--wokers", "2"], "no option '--wokers' (did you mean '--workers'?); see 'reprobatch run --help'"),
     ([*RUN, "-s"], "Option '-s' requires an argument"),
     (["plan", "missing.yaml"], "no job file at 'missing.yaml'; give the path of a YAML file"),
     (["plan", "model"], "cannot read the job file 'model': Is a directory"),

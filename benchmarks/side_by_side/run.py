@@ -103,12 +103,13 @@ def _measure(
     entry = {**what, **asdict(spent)}
     with given.results.open("a") as file:
         print(json.dumps(entry), file=file)
-    print(f"{contender:12} {size:6} items  {spent.seconds:7.1f} s  {spent.cpu:7.1f} s CPU  {spent.peak / 1e6:6.0f} MB", flush=True)
+    print(
+        f"{contender:12} {size:6} items  {spent.seconds:7.1f} s  {spent.cpu:7.1f} s CPU  {spent.peak / 1e6:6.0f} MB",
+        flush=True,
+    )
 
 
-def _command(
-    case: Case, contender: str, size: int, model: Path, out: Path, scratch: Path, processes: int
-) -> list[str]:
+def _command(case: Case, contender: str, size: int, model: Path, out: Path, scratch: Path, processes: int) -> list[str]:
     prompts = scratch / "prompts.txt"
     lines = PROMPTS.read_text().splitlines()
     prompts.write_text("".join(f"{lines[index % len(lines)]}\n" for index in range(size)))

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from reprobatch import canonical, models
+from reprobatch import canonical, hub, models
 from reprobatch.errors import DataError, JobError
 from reprobatch.settings import ATTRIBUTE_NAME, Strict
 
@@ -23,7 +23,10 @@ _WEIGHTS = ".safetensors"
 
 
 class Source(Strict):
-    """Where an attachment lies: ``path`` is a file, a folder or a hub id; ``file`` names one within it."""
+    """Where an attachment lies: ``path`` is a file, a folder or a hub id with its ``revision``.
+
+    ``file`` names one within it.
+    """
 
     path: str = Field(min_length=1)
     revision: str | None = Field(default=None, min_length=1)
@@ -35,7 +38,7 @@ class Component(Source):
 
 
 class _Worn(Strict):
-    """How an adapter is put on: LoRAs and IP-Adapters have a ``scale``, a textual inversion a ``token``."""
+    """How an adapter is put on: by its ``kind``, with a ``name`` and ``scale``; a textual inversion has a ``token``."""
 
     kind: Literal["lora", "textual_inversion", "ip_adapter"]
     name: str | None = Field(default=None, pattern=ATTRIBUTE_NAME)
@@ -91,12 +94,12 @@ def resolve(name: str, source: Source, beside: Path) -> Attachment:
                 raise JobError(f"pipeline.{name}: revision belongs to hub ids, found it with a path; leave it out")
             found = _inside(name, path.resolve(), source.file)
             return _attachment(name, f"file:{found.name}", None, found)
-    if not models.is_hub_id(source.path):
+    if not hub.is_id(source.path):
         raise JobError(f"pipeline.{name}: no file or folder at '{source.path}', and it is no hub id (owner/name)")
     if source.file is None and not name.startswith("components."):
         raise JobError(f"pipeline.{name}: hub repository '{source.path}' may hold several files; name one with 'file'")
-    commit = models.commit_of(source.path, source.revision)
-    found = _inside(name, models.download_attached(source.path, commit, source.file), source.file)
+    commit = hub.commit_of(source.path, source.revision)
+    found = _inside(name, hub.download_attached(source.path, commit, source.file), source.file)
     return _attachment(name, source.path, commit, found)
 
 
@@ -111,7 +114,7 @@ def locate(name: str, pinned: ResolvedComponent, hint: str | None) -> Attachment
     Raises :class:`JobError` where it cannot be found and :class:`DataError` where something else is there.
     """
     if hint is None and pinned.revision is not None:
-        at = _inside(name, models.download_attached(pinned.reference, pinned.revision, pinned.file), pinned.file)
+        at = _inside(name, hub.download_attached(pinned.reference, pinned.revision, pinned.file), pinned.file)
     elif hint is None or not Path(hint).exists():
         raise JobError(
             f"expected {name} '{pinned.reference.removeprefix('file:')}' (digest {pinned.digest[:12]}…), found "
@@ -162,7 +165,7 @@ def _inside(name: str, path: Path, file: str | None) -> Path:
 
 def _digest(path: Path) -> str:
     if path.is_dir():
-        members = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in models.SUFFIXES)
+        members = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in hub.SUFFIXES)
         return canonical.digest({p.relative_to(path).as_posix(): _sha256(p) for p in members})
     return _sha256(path)
 

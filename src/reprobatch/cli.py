@@ -16,7 +16,19 @@ from typing import Any
 
 import click
 
-from reprobatch.commands import compare, export, make, prove, read, regenerate, report, verify
+from reprobatch.commands import (
+    compare,
+    complete,
+    export,
+    init,
+    make,
+    prove,
+    read,
+    regenerate,
+    report,
+    status,
+    verify,
+)
 from reprobatch.commands.common import COULD_NOT, DIFFERS, DONE, INTERRUPTED
 from reprobatch.errors import ReprobatchError, suggestion
 
@@ -57,10 +69,11 @@ def cli(debug: bool) -> None:
 
 
 for command in (
+    init.init,
     make.run,
     make.plan,
     make.probe,
-    read.status,
+    status.status,
     read.show,
     regenerate.regenerate,
     verify.verify,
@@ -70,6 +83,7 @@ for command in (
     make.merge,
     prove.prove,
     prove.sign,
+    complete.completion,
 ):
     cli.add_command(command)
 
@@ -81,13 +95,13 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     try:
         plain = [argument for argument in arguments if argument != "--debug"]  # may stand anywhere
-        sys.exit(cli.main(args=plain, prog_name="reprobatch", standalone_mode=False) or DONE)
+        sys.exit(cli.main(args=plain, prog_name="reprobatch", standalone_mode=False, color=_colour()) or DONE)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         sys.exit(COULD_NOT)
     except click.ClickException as error:
         where = getattr(getattr(error, "ctx", None), "command_path", "reprobatch")
-        _fail(f"{error.format_message().rstrip('.')}; see '{where} --help'", error, COULD_NOT, debug, arguments)
+        _fail(f"{_wrong(error)}; see '{where} --help'", error, COULD_NOT, debug, arguments)
     except ReprobatchError as error:
         _fail(str(error), error, error.exit_code, debug, arguments)
     except (KeyboardInterrupt, click.Abort) as error:
@@ -107,10 +121,22 @@ def _fail(text: str, error: BaseException, code: int, debug: bool, arguments: li
     if debug:
         traceback.print_exception(error)
     line = " ".join(text.split())
-    click.echo(f"reprobatch: {line}", err=True)
+    click.echo(f"{click.style('reprobatch:', fg='red')} {line}", err=True, color=_colour())
     if "--json" in arguments:
         click.echo(json.dumps({"error": line, "kind": type(error).__name__}))
     sys.exit(code)
+
+
+def _colour() -> bool | None:
+    """No colour where nobody wants one; else (``None``) where there is a terminal."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
+def _wrong(error: click.ClickException) -> str:
+    if isinstance(error, click.NoSuchOption):
+        known = error.ctx.command.get_params(error.ctx) if error.ctx else []
+        return f"no option '{error.option_name}'{suggestion(error.option_name, (o for p in known for o in p.opts))}"
+    return error.format_message().rstrip(".")
 
 
 def _unexpected(error: Exception) -> str:

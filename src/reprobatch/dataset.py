@@ -14,7 +14,7 @@ from typing import Any
 
 from reprobatch import store as names
 from reprobatch.contract import Contract
-from reprobatch.errors import DataError, JobError
+from reprobatch.errors import DataError, JobError, suggested_path
 from reprobatch.job import ResolvedJob
 from reprobatch.plan import Plan
 from reprobatch.record import Output, Row, rows_of
@@ -32,7 +32,8 @@ class Dataset:
     def __init__(self, root: Path | str) -> None:
         self.store = open_store(root)
         if not self.store.exists(names.JOB):
-            raise JobError(f"expected a dataset with a {names.JOB}, found none in '{root}'; check the path")
+            near = "" if names.is_url(root) else suggested_path(Path(root), is_dataset)
+            raise JobError(f"expected a dataset with a {names.JOB}, found none in '{root}'{near}; check the path")
         self.job = ResolvedJob.from_json(self.store.get(names.JOB).decode(), f"{root}/{names.JOB}")
 
     @cached_property
@@ -212,6 +213,11 @@ class Record:
     def output(self) -> Output:
         """dtype, shape and bytes."""
         return self.row.output
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder on this machine is a dataset, or has begun to be one."""
+    return (folder / names.JOB).is_file()
 
 
 def open_dataset(root: Path | str) -> Dataset:

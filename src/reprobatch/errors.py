@@ -7,8 +7,9 @@ line that says what was expected, what was found and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class ReprobatchError(Exception):
@@ -74,3 +75,12 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the nearest known word, or an empty string."""
     near = get_close_matches(str(word), list(known), n=1, cutoff=0.6)
     return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def suggested_path(path: Path, fits: Callable[[Path], bool]) -> str:
+    """As :func:`suggestion`, for a path that is not there: the nearest name in its folder of what ``fits``."""
+    try:
+        known = [str(path.with_name(entry.name)) for entry in path.parent.iterdir() if fits(entry)]
+    except (OSError, ValueError):
+        return ""
+    return suggestion(str(path), known)

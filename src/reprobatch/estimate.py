@@ -25,7 +25,7 @@ def output_bytes(output: str, dtype: str, argument: Argument, folder: Path, also
     Known are latents of (channels, height, width) at the VAE's scale, with frames at its temporal scale
     for video, and pixels.
     """
-    net, vae = _config(folder, "unet") or _config(folder, "transformer"), _config(folder, "vae")
+    net, vae = config(folder, "unet") or config(folder, "transformer"), config(folder, "vae")
     if output not in _PICTURES or vae.get("_class_name") not in _VAES or not {DECODED}.issuperset(also):
         return None
     try:
@@ -89,7 +89,8 @@ def _known(value: int | None) -> int:
     return value
 
 
-def _config(folder: Path, component: str) -> dict[str, Any]:
+def config(folder: Path, component: str) -> dict[str, Any]:
+    """A component's ``config.json``, empty where there is none."""
     try:
         return dict(json.loads((folder / component / "config.json").read_text()))
     except (OSError, ValueError):

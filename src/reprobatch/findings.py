@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -25,24 +26,28 @@ _EXPECTED = {
     "too_long": "expected at most {max_length} entries",
     "literal_error": "expected {expected}",
 }
+_QUOTED = re.compile(r"'([^']+)'")
+Known = Mapping[str, Callable[[], Collection[str]]]
+"""What text of a pattern may be, by pattern."""
+_NONE: Known = {}
 
 
-def in_a_line(error: ValidationError, cls: type[BaseModel], patterns: Mapping[str, str]) -> str:
+def in_a_line(error: ValidationError, cls: type[BaseModel], patterns: Mapping[str, str], known: Known = _NONE) -> str:
     """The first finding, and how many more there are; ``patterns`` says each pattern in words.
 
     Unknown keys go first: a mistyped key is also a missing one.
     """
     details = sorted(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    return _finding(details[0], cls, patterns) + more
+    return _finding(details[0], cls, patterns, known) + more
 
 
-def _finding(found: Any, cls: type[BaseModel], patterns: Mapping[str, str]) -> str:
+def _finding(found: Any, cls: type[BaseModel], patterns: Mapping[str, str], known: Known) -> str:
     location, kind = found["loc"], found["type"]
     name = ".".join(str(part) for part in location)
     if kind == "extra_forbidden":
-        known = _known_keys(cls, location[:-1])
-        hint = suggestion(str(location[-1]), known) or (f" (known: {', '.join(known)})" if known else "")
+        keys = _known_keys(cls, location[:-1])
+        hint = suggestion(str(location[-1]), keys) or (f" (known: {', '.join(keys)})" if keys else "")
         return f"unknown key '{name}'{hint}"
     if kind == "missing":
         return f"missing key '{name}'"
@@ -56,9 +61,19 @@ def _finding(found: Any, cls: type[BaseModel], patterns: Mapping[str, str]) -> s
         message = _EXPECTED[kind].format(**context) if kind in _EXPECTED else found["msg"]
     if not isinstance(value, dict | BaseModel):
         message += f", found {canonical.shown(value)}"
+    if kind == "literal_error" and isinstance(value, str):
+        message += suggestion(value, _QUOTED.findall(message.partition(", found ")[0]))
+    if kind == "string_pattern_mismatch" and context["pattern"] in known:
+        message += _named(str(value), known[context["pattern"]]())
     if kind == "string_type" and isinstance(value, int | float):
         message += "; put it in quotes"
     return f"{name}: {message}" if name else message
+
+
+def _named(value: str, known: Collection[str]) -> str:
+    """A suggestion for the name of a class, whose ending may have been left out."""
+    whole = next((name for name in known if name.lower() == f"{value}scheduler".lower()), None)
+    return f" (did you mean '{whole}'?)" if whole else suggestion(value, known)
 
 
 def _known_keys(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow.compute as pc
 
 from reprobatch import seeds
-from reprobatch.errors import JobError
+from reprobatch.errors import JobError, suggested_path
 from reprobatch.inputs import KINDS, Inputs, Root, told
 from reprobatch.itemchecks import check_columns, check_values, seed_column
 from reprobatch.jobitems import MAX_ITEMS, GridAxis, Items, ItemSource, ResolvedItems
-from reprobatch.tables import TYPES, Table, format_of, open_table
+from reprobatch.tables import FORMATS, TYPES, Table, format_of, open_table
 
 __all__ = [
     "TYPES",
@@ -195,7 +195,14 @@ def find(name: str, beside: Path) -> Path:
                 return candidate
     except (OSError, RuntimeError) as error:  # a name too long, or a ~user that is not known
         raise JobError(f"items.prompts: '{name}' cannot be a path: {error}") from None
-    raise JobError(f"items.prompts: no file '{name}' in the working directory or beside the job file; check the path")
+    near = suggested_path(Path(name), _is_table) or suggested_path(beside / name, _is_table)
+    raise JobError(
+        f"items.prompts: no file '{name}' in the working directory or beside the job file{near}; check the path"
+    )
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in FORMATS
 
 
 def is_batched_name(name: str) -> bool:

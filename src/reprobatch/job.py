@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from reprobatch import canonical, findings, jobfile
+from reprobatch import canonical, classes, findings, jobfile
 from reprobatch.errors import JobError, suggestion
 from reprobatch.jobitems import RESERVED_COLUMNS, Items, ResolvedItems, check_argument
 from reprobatch.jobpipeline import Pipeline, ResolvedPipeline
@@ -53,6 +53,7 @@ _PATTERNS = {
     CLASS_NAME: "expected the name of a class of diffusers or transformers",
     FIELD_NAME: "expected latent, pixels or a field of the pipeline's output class, such as audios",
 }
+_KNOWN = {SCHEDULER_NAME: classes.schedulers, CLASS_NAME: classes.pipelines}
 _SHORTHANDS = {"pipeline.scheduler": "name", "determinism": "profile"}
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -60,6 +61,12 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 class Common(Lean):
     """What a job has before it is resolved and after, unchanged.
+
+    ``name`` is for people. Every item's seed follows from ``master_seed`` and its index. ``call`` has the keyword
+    arguments of every pipeline call. ``batch_size`` items are one call, and ``shard_size`` items one file and one
+    unit of work; the larger is a multiple of the smaller. ``environments: many`` takes workers that compute other
+    bits than the first, and records which made each shard. ``workers``, ``determinism`` and ``tolerance`` have
+    sections of their own; ``determinism`` may be the name of a profile.
 
     ``output`` is ``latent``, ``pixels``, or a field of the pipeline's own output class, such as ``audios``;
     ``also`` names further outputs of an item: fields of that class, or ``decoded``, the picture that latents
@@ -134,6 +141,7 @@ class Common(Lean):
 class Job(Common):
     """A job as its author writes it; see ``jobs/`` for examples.
 
+    ``pipeline``, ``items`` and ``operation`` have sections of their own.
     ``shard_bytes`` (a number, or text such as ``512MiB``) limits a shard by the bytes of its outputs: the
     resolved job's ``shard_size`` is lowered to what fits.
     """
@@ -225,7 +233,8 @@ def validated(cls: type[_Model], data: Any, origin: str, patterns: Mapping[str, 
     try:
         return cls.model_validate(jobfile.plain(data))
     except ValidationError as error:
-        raise JobError(f"{origin}: {findings.in_a_line(error, cls, {**_PATTERNS, **(patterns or {})})}") from None
+        known = {**_PATTERNS, **(patterns or {})}
+        raise JobError(f"{origin}: {findings.in_a_line(error, cls, known, _KNOWN)}") from None
     except JobError as error:
         raise JobError(f"{origin}: {error}") from None
 

@@ -13,9 +13,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from reprobatch.errors import JobError
+from reprobatch.errors import JobError, suggested_path
 
 MAX_BITS = 2048  # of a whole number; more decimal digits (640) may be refused by Python's own int()
+SUFFIXES = (".yaml", ".yml")  # of job files
 _MAX_DEPTH = 32
 _MAX_VALUES = 100_000
 
@@ -25,7 +26,10 @@ def read(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise JobError(f"no job file at '{path}'; give the path of a YAML file, such as jobs/digits.yaml") from None
+        near = suggested_path(path, lambda entry: entry.suffix in SUFFIXES)
+        raise JobError(
+            f"no job file at '{path}'{near}; give the path of a YAML file, such as jobs/digits.yaml"
+        ) from None
     except OSError as error:
         raise JobError(f"cannot read the job file '{path}': {error.strerror}; give the path of a YAML file") from None
     except UnicodeDecodeError as error:

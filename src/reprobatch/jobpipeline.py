@@ -13,7 +13,12 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 
 
 class _Pipeline(Lean):
-    """What a pipeline has before it is resolved and after."""
+    """What a pipeline has before it is resolved and after.
+
+    ``model`` is ``builtin:NAME``, a folder that ``save_pretrained`` wrote, or a hub id with its ``revision``: a commit,
+    or a branch that is resolved to one. Weights are loaded in ``dtype``. ``scheduler`` is another than the model's
+    own, a name or a mapping. ``memory`` and ``quantization`` make it fit a machine.
+    """
 
     added = frozenset({"class_name", "components", "adapters", "dtypes", "memory", "speed", "quantization"})
 

@@ -42,15 +42,8 @@ def load(job: ResolvedJob, folder: Path, attached: Mapping[str, Path]) -> Any:
 
     Raises :class:`JobError` where the class, the files or an option do not fit each other.
     """
-    import diffusers
-
-    _quiet()
     spec = job.pipeline
-    cls: Any = getattr(diffusers, spec.class_name, None)
-    if cls is None or not hasattr(cls, "load_config") or not cls.__name__.endswith("Pipeline"):
-        known = [name for name in dir(diffusers) if name.endswith("Pipeline")]
-        hint = suggestion(spec.class_name, known)
-        raise JobError(f"the pipeline class '{spec.class_name}' is not in diffusers {diffusers.__version__}{hint}")
+    cls = pipeline_class(spec.class_name)
     _register_retired(folder)
     components = {name: _component(job, name, attached[f"components.{name}"]) for name in spec.components}
     with _said(f"could not load {spec.class_name} from the model folder"):
@@ -70,6 +63,20 @@ def load(job: ResolvedJob, folder: Path, attached: Mapping[str, Path]) -> Any:
     with _said(f"pipeline.speed does not fit {spec.class_name}"):
         speed.up(placed, spec.speed, job.batch_size)
     return placed
+
+
+def pipeline_class(name: str) -> Any:
+    """A pipeline class of diffusers. Raises :class:`JobError` for a name that is none."""
+    import diffusers
+
+    _quiet()
+    cls: Any = getattr(diffusers, name, None)
+    if cls is None or not hasattr(cls, "load_config") or not cls.__name__.endswith("Pipeline"):
+        known = [each for each in dir(diffusers) if each.endswith("Pipeline")]
+        raise JobError(
+            f"the pipeline class '{name}' is not in diffusers {diffusers.__version__}{suggestion(name, known)}"
+        )
+    return cls
 
 
 def _quiet() -> None:

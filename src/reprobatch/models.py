@@ -17,15 +17,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from reprobatch import canonical
+from reprobatch import canonical, hub
 from reprobatch.errors import DataError, JobError, suggestion
 
 INDEX = "model_index.json"
-SUFFIXES = (".json", ".safetensors", ".txt", ".model")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LICENCE = re.compile(r"^license: ([\w.-]+)$", re.MULTILINE)
 _LOCAL = re.compile(r"(builtin|folder|file):[^\0]+", re.DOTALL)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,19 @@ class Model:
 def builtin_names() -> list[str]:
     """Names that may follow ``builtin:``."""
     return sorted(p.name for p in _builtin_root().iterdir() if (p / INDEX).is_file())
+
+
+def builtin_job(reference: str) -> Path:
+    """The job file that ships beside a built-in model. Raises :class:`JobError` for a name that is none."""
+    return _builtin_folder(reference) / "job.yaml"
+
+
+def builtin_prompts(reference: str) -> bytes | None:
+    """The item file of the job that ships beside a built-in model; ``None`` for other models."""
+    if not reference.startswith("builtin:"):
+        return None
+    folder = _builtin_folder(reference)
+    return (folder / f"{folder.name}.txt").read_bytes()
 
 
 def folder_digest(folder: Path | str) -> str:
@@ -102,7 +112,7 @@ def resolve(reference: str, revision: str | None = None) -> Model:
     folder = Path(reference).expanduser()
     if folder.is_dir():
         return _folder(folder, revision)
-    if is_hub_id(reference):
+    if hub.is_id(reference):
         return _hub(reference, revision)
     raise JobError(
         f"expected pipeline.model to be builtin:NAME, an existing folder or a hub id (owner/name), "
@@ -149,11 +159,6 @@ def locate(
     return model
 
 
-def is_hub_id(reference: str) -> bool:
-    """Whether a reference has the form of a hub id, ``owner/name``."""
-    return bool(_HUB_ID.fullmatch(reference)) and not reference.startswith(".")
-
-
 def is_pinned(reference: str, revision: str | None) -> bool:
     """Whether a resolved job's reference names a model or attachment without a path: none that can be followed.
 
@@ -161,26 +166,19 @@ def is_pinned(reference: str, revision: str | None) -> bool:
     or a hub id at a commit.
     """
     if revision is not None:
-        return is_hub_id(reference) and bool(_COMMIT.fullmatch(revision))
+        return hub.is_id(reference) and hub.is_commit(revision)
     return bool(_LOCAL.fullmatch(reference)) and "/" not in reference
 
 
-def commit_of(reference: str, revision: str | None) -> str:
-    """The commit that a hub id's revision stands for."""
-    if revision is None:
-        raise JobError(f"hub id '{reference}' needs a revision: a commit, or a branch such as 'main'")
-    return revision if _COMMIT.fullmatch(revision) else _commit(reference, revision)
-
-
-def download_attached(reference: str, commit: str, file: str | None) -> Path:
-    """A hub repository at a commit as a local folder: one of its files, or its safetensors and configurations."""
-    from huggingface_hub import snapshot_download
-
-    patterns = [file, f"{file}/*"] if file else [f"*{suffix}" for suffix in SUFFIXES]
-    try:
-        return Path(snapshot_download(reference, revision=commit, allow_patterns=patterns))
-    except Exception as error:  # the hub client raises its own, httpx's and OSError alike
-        raise JobError(f"could not download '{reference}' at {commit[:12]} ({type(error).__name__}): {error}") from None
+def folder_of(reference: str, revision: str | None = None) -> Path:
+    """The folder of a model that is on this machine, unhashed. Raises :class:`JobError` where there is none."""
+    _no_revision(reference, revision)
+    if reference.startswith("builtin:"):
+        return _builtin_folder(reference)
+    folder = Path(reference).expanduser()
+    if not folder.is_dir():
+        raise JobError(f"expected builtin:NAME, an existing folder or a hub id (owner/name), found '{reference}'")
+    return folder
 
 
 def _builtin_root() -> Path:
@@ -188,15 +186,19 @@ def _builtin_root() -> Path:
 
 
 def _builtin(reference: str, revision: str | None) -> Model:
+    folder = _builtin_folder(reference)
+    _no_revision(reference, revision)
+    return Model(reference, None, folder, folder_digest(folder))
+
+
+def _builtin_folder(reference: str) -> Path:
     name = reference.removeprefix("builtin:")
     if name not in builtin_names():
         raise JobError(
             f"expected one of {', '.join(builtin_names())} after 'builtin:', "
             f"found '{name}'{suggestion(name, builtin_names())}"
         )
-    _no_revision(reference, revision)
-    folder = _builtin_root() / name
-    return Model(reference, None, folder, folder_digest(folder))
+    return _builtin_root() / name
 
 
 def _folder(folder: Path, revision: str | None) -> Model:
@@ -216,7 +218,7 @@ def _hub(reference: str, revision: str | None) -> Model:
             f"hub model '{reference}' needs pipeline.revision: a commit, or a branch such as 'main' "
             "(it is resolved to its commit and stored); a folder of that name was not found either"
         )
-    commit = revision if _COMMIT.fullmatch(revision) else _commit(reference, revision)
+    commit = hub.commit_of(reference, revision)
     from reprobatch.loading import download
 
     folder = download(reference, commit)
@@ -224,23 +226,8 @@ def _hub(reference: str, revision: str | None) -> Model:
     return Model(reference, commit, folder, folder_digest(folder))
 
 
-def _commit(reference: str, revision: str) -> str:
-    from huggingface_hub import HfApi
-
-    try:
-        commit = HfApi().model_info(reference, revision=revision, timeout=20).sha
-    except Exception as error:  # the hub client raises its own, httpx's and OSError alike
-        raise JobError(
-            f"could not resolve revision '{revision}' of '{reference}' on the hub "
-            f"({type(error).__name__}); check the names and the network, or give a full commit"
-        ) from None
-    if commit is None:
-        raise JobError(f"the hub knows no commit for revision '{revision}' of '{reference}'")
-    return str(commit)
-
-
 def _members(folder: Path) -> list[Path]:
-    found = {p for p in folder.glob("*/**/*") if p.suffix in SUFFIXES and p.is_file()}
+    found = {p for p in folder.glob("*/**/*") if p.suffix in hub.SUFFIXES and p.is_file()}
     hidden = {p for p in found if any(part.startswith(".") for part in p.relative_to(folder).parts)}
     # some old pipelines are flat: a component's weights lie beside the index, not in a folder of its own
     components = [name for name, entry in read_index(folder).items() if isinstance(entry, list) and entry[0]]

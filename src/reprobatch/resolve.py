@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reprobatch import attachments, items, models
+from reprobatch import attachments, classes, items, models
 from reprobatch.attachments import Adapter, Attachment, Hint, ResolvedAdapter, ResolvedComponent, Source
-from reprobatch.errors import JobError
+from reprobatch.errors import JobError, suggestion
 from reprobatch.estimate import Argument, output_bytes, shard_size_for
 from reprobatch.inputs import Root
 from reprobatch.items import ItemReader
@@ -51,6 +52,7 @@ def resolve(job: Job, job_file: Path) -> Resolved:
     root = _folder(job.items.image_root, job_file.parent) if job.items.image_root else None
     pinned = items.resolve(job.items, path, root)
     _check_call(job, pinned)
+    _check_classes(job.pipeline)
     model = models.resolve(_from_job(job.pipeline.model, job_file.parent), job.pipeline.revision)
     spec, reader = job.pipeline, ItemReader(pinned, path, root)
     found = _attachments(spec, job_file.parent)
@@ -95,8 +97,12 @@ def largest_argument(call: Mapping[str, Any], reader: ItemReader) -> Argument:
 
 
 def load(path: Path | str, overrides: list[str] | None = None) -> Resolved:
-    """Read a job file and pin it."""
-    return resolve(Job.load(path, overrides), Path(path))
+    """Read a job file, or the job that ships as ``builtin:NAME``, and pin it."""
+    if not str(path).startswith("builtin:"):
+        return resolve(Job.load(path, overrides), Path(path))
+    file = models.builtin_job(str(path))
+    prompts = json.dumps(str(file.with_name(f"{file.parent.name}.txt")))  # in full: the working directory goes first
+    return resolve(Job.load(file, [f"items.prompts={prompts}", *(overrides or [])]), file)
 
 
 def _from_job(reference: str, beside: Path) -> str:
@@ -135,6 +141,16 @@ def _pinned(found: Attachment, source: Source) -> ResolvedComponent:
 def _worn(found: Attachment, adapter: Adapter) -> ResolvedAdapter:
     kept = {name: getattr(adapter, name) for name in ("kind", "name", "scale", "token")}
     return ResolvedAdapter(**dict(_pinned(found, adapter)), **kept)
+
+
+def _check_classes(spec: Pipeline) -> None:
+    """Names that this machine's diffusers does not know, said before anything is loaded or started."""
+    for key, name, known in (
+        ("scheduler", spec.scheduler and spec.scheduler.name, classes.schedulers()),
+        ("class_name", spec.class_name, classes.pipelines()),
+    ):
+        if name and known and name not in known:
+            raise JobError(f"pipeline.{key}: diffusers has no '{name}'{suggestion(name, known)}; correct the name")
 
 
 def _check_call(job: Job, pinned: ResolvedItems) -> None:

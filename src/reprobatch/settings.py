@@ -49,8 +49,8 @@ class Lean(Strict):
 class Scheduler(Strict):
     """A diffusers scheduler class, made ``from_config`` of the model's own, with ``config`` on top.
 
-    ``seeded`` names an attribute that is given the seeds of the batch's slots, as a list, before every
-    call: for schedulers with noise of their own, such as ``noise_sampler_seed`` of
+    ``name`` is that of the class. ``seeded`` names an attribute that is given the seeds of the batch's slots, as a
+    list, before every call: for schedulers with noise of their own, such as ``noise_sampler_seed`` of
     ``DPMSolverSDEScheduler``.
     """
 
@@ -60,7 +60,7 @@ class Scheduler(Strict):
 
 
 class Workers(Strict):
-    """What one worker takes: CPUs and GPUs (fractions allowed) and torch threads.
+    """What one worker takes: ``cpus`` and ``gpus`` (fractions allowed) and torch ``threads``.
 
     The thread count changes the bits, so it is the job's, never the machine's.
     """
@@ -124,7 +124,9 @@ class Speed(Strict):
 
 
 class Quantization(Strict):
-    """Components whose weights are quantised while they are loaded, by one of diffusers' backends.
+    """``components`` whose weights are quantised while they are loaded, by one of diffusers' backends.
+
+    ``backend`` is one of those of ``PipelineQuantizationConfig``.
 
     ``settings`` go to the backend's own configuration; torchao's ``quant_type`` is the name of a configuration
     class of ``torchao.quantization``, made with its defaults.
@@ -136,7 +138,7 @@ class Quantization(Strict):
 
 
 class Determinism(Strict):
-    """The settings profile, and cuBLAS's workspace (``:16:8`` is the diffusers guide's).
+    """The settings ``profile``, and cuBLAS's workspace, ``cublas_workspace`` (``:16:8`` is the diffusers guide's).
 
     ``global_seed: batch`` is for pipelines that draw from the global generators, which a run refuses
     otherwise: these are seeded from the batch's first item before every call. Such a batch can be
@@ -149,7 +151,7 @@ class Determinism(Strict):
 
 
 class Tolerance(Strict):
-    """What ``compare`` lets pass as *within*: ``|a - b| <= atol + rtol * |a|``."""
+    """What ``compare`` lets pass as *within*: ``|a - b| <= atol + rtol * |a|``, with ``atol`` and ``rtol``."""
 
     atol: float = Field(default=0.0, ge=0)
     rtol: float = Field(default=0.0, ge=0)

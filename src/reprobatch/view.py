@@ -38,8 +38,12 @@ class RunView:
         self._progress = Progress(event["items"], event["made"])
         if event["done"]:
             self._progress.say(f"{event['done']} of {event['shards']} shards are there already")
+        if event["made"] < event["items"]:
+            self._progress.note("starting")
 
     def _ready(self, event: dict[str, Any]) -> None:
+        if not self._workers:
+            self._progress.begin()
         self._workers.add(event["worker"])
         self._note()
 
@@ -75,5 +79,5 @@ class RunView:
         self._progress.say(f"worker {event['worker']}'s environment differs from the recorded one: {said}")
 
     def _note(self) -> None:
-        failed = f", {self._failures} shards failed" if self._failures else ""
+        failed = f", {self._failures} shard{'s' * (self._failures != 1)} failed" if self._failures else ""
         self._progress.note(f"{len(self._workers)} worker{'s' * (len(self._workers) != 1)}{failed}")

@@ -4,6 +4,7 @@ Each function writes a pipeline folder as ``save_pretrained`` does, and returns 
 in a fixed order from one seed; the caller's global generator is left as it was.
 """
 
+from tiny.common import edit_index
 from tiny.dits import dit, flux, pixart_sigma, qwen_image, sana, stable_diffusion_3
 from tiny.extras import controlnet, image_encoder, ip_adapter, lora, textual_inversion
 from tiny.kandinsky import kandinsky_emb2emb
@@ -24,6 +25,7 @@ __all__ = [
     "ddim",
     "ddpm",
     "dit",
+    "edit_index",
     "flux",
     "image_encoder",
     "ip_adapter",

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from reprobatch.errors import JobError
+from reprobatch.commands import complete
+from reprobatch.errors import JobError, suggestion
 from reprobatch.store import is_url
 
 DONE, DIFFERS, COULD_NOT, INTERRUPTED = 0, 1, 2, 130
@@ -35,7 +36,7 @@ fps_option = click.option(
     type=click.FloatRange(0, 240, min_open=True),
     help="Frames a second of a video; default: the call's frame_rate or fps, else 10.",
 )
-job_argument = click.argument("job", type=click.Path(path_type=Path))
+job_argument = click.argument("job", type=click.Path(path_type=Path), shell_complete=complete.jobs)
 
 
 class _Place(click.ParamType[str]):
@@ -50,9 +51,14 @@ class _Place(click.ParamType[str]):
 
 
 out_option = click.option(
-    "--out", required=True, type=_Place(), metavar="DIR", help="Dataset's folder or URL; new, or this job's."
+    "--out",
+    required=True,
+    type=_Place(),
+    metavar="DIR",
+    help="Dataset's folder or URL; new, or this job's.",
+    shell_complete=complete.datasets,
 )
-dir_argument = click.argument("dir")
+dir_argument = click.argument("dir", shell_complete=complete.datasets)
 
 
 def parts_of(text: str) -> tuple[int, int]:
@@ -73,11 +79,23 @@ def shown(value: Any) -> str:
     return "unknown" if value is None else " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def places_of(model: str | None, places: tuple[str, ...]) -> dict[str, str]:
-    """Where things lie on this machine, by name. Raises :class:`JobError` for text that is no ``NAME=PATH``."""
-    wrong = [text for text in places if not all(text.partition("="))]
-    if wrong:
-        raise JobError(f"--place: expected NAME=PATH, found '{wrong[0]}'")
+def judged(word: str, good: bool) -> str:
+    """A verdict, coloured where there is a terminal for it."""
+    return click.style(word, fg="green" if good else "red")
+
+
+def places_of(job: Any, model: str | None, places: tuple[str, ...]) -> dict[str, str]:
+    """Where things lie on this machine, by name.
+
+    Raises :class:`JobError` for text that is no ``NAME=PATH``, and a name that the job has no use for.
+    """
+    known = ("model", "items", "images", *job.pipeline.attachments)
+    for text in places:
+        name = text.partition("=")[0]
+        if not all(text.partition("=")):
+            raise JobError(f"--place: expected NAME=PATH, found '{text}'")
+        if name not in known:
+            raise JobError(f"--place: expected one of {', '.join(known)}, found '{name}'{suggestion(name, known)}")
     return {**({"model": model} if model else {}), **dict(text.split("=", 1) for text in places)}
 
 
@@ -85,7 +103,7 @@ def regenerator(dataset: Any, model: str | None, places: tuple[str, ...] = ()) -
     """A :class:`reprobatch.regenerate.Regenerator`, with this process's variables set in time."""
     from reprobatch import determinism
 
-    hint = places_of(model, places)
+    hint = places_of(dataset.job, model, places)
     # before torch is imported, which reads some of them once
     determinism.start_over(dataset.job.determinism, dataset.job.workers.threads)
     from reprobatch.regenerate import Regenerator

@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 
+from reprobatch.commands import complete
 from reprobatch.commands.common import DIFFERS, DONE, as_json, show_result
 
 _BAR = 40  # characters of the longest bar
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=complete.datasets)
+@click.argument("b", shell_complete=complete.datasets)
 @click.option("--atol", type=click.FloatRange(0), metavar="X", help="Absolute tolerance; else the job's of A.")
 @click.option("--rtol", type=click.FloatRange(0), metavar="X", help="Relative tolerance; else the job's of A.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png", help="Draw how far apart.")

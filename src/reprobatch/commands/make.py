@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from reprobatch.commands import complete
 from reprobatch.commands.common import (
     DIFFERS,
     DONE,
@@ -49,7 +50,7 @@ def run(
     \b
     reprobatch run jobs/digits.yaml --out digits
     reprobatch run jobs/digits.yaml --out digits -s items.repeat=10 --workers 2
-    reprobatch run jobs/digits.yaml --out s3://bucket/digits
+    reprobatch run builtin:digits --out s3://bucket/digits
 
     Given a dataset of a shorter job, which differs in nothing but the number of items, it adds the
     items that are missing at the end.
@@ -81,7 +82,7 @@ def run(
 
 
 @click.command()
-@click.argument("parts", nargs=-1, required=True, metavar="DIR...")
+@click.argument("parts", nargs=-1, required=True, metavar="DIR...", shell_complete=complete.datasets)
 @out_option
 @as_json
 def merge(parts: tuple[str, ...], out: str, json_: bool) -> None:
@@ -109,7 +110,14 @@ def merge(parts: tuple[str, ...], out: str, json_: bool) -> None:
 @overrides
 @as_json
 def plan(job: Path, overrides: tuple[str, ...], json_: bool) -> None:
-    """Show what a job would make: items, shards, batches, bytes, first seeds."""
+    """Show what a job would make: items, shards, batches, bytes, first seeds.
+
+    \b
+    reprobatch plan jobs/digits.yaml
+    reprobatch plan jobs/digits.yaml -s items.repeat=10 -s shard_size=128
+
+    Loads no torch and makes nothing.
+    """
     import numpy as np
 
     from reprobatch import seeds

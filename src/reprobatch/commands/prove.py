@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from reprobatch.commands import complete
 from reprobatch.commands.common import (
     DIFFERS,
     DONE,
@@ -24,7 +25,7 @@ _CHECKING = ("root", "size", "old_root", "old_size", "item", "dataset", "model")
 
 
 @click.command()
-@click.argument("dir", required=False)
+@click.argument("dir", required=False, shell_complete=complete.datasets)
 @click.argument("index", type=int, required=False)
 @click.option("--extends", type=int, metavar="OLD_SIZE", help="Prove that the first OLD_SIZE items are unchanged.")
 @click.option("--to", type=_FILE, metavar="FILE", help="Write the proof to FILE instead of stdout.")

@@ -14,6 +14,7 @@ from reprobatch.commands.common import (
     DONE,
     as_json,
     fps_option,
+    judged,
     model_option,
     overrides,
     place_option,
@@ -66,7 +67,7 @@ def regenerate(
         facts, text = _from_dataset(source, index, alone, to, fps, model, places)
     else:
         _require_picture(source)
-        facts, text = _from_picture(Path(source), job, overrides, alone, to, fps, places_of(model, places))
+        facts, text = _from_picture(Path(source), job, overrides, alone, to, fps, model, places)
     show_result(facts, text, json_)
     sys.exit(DONE if facts["verdict"] == "identical" else DIFFERS)
 
@@ -98,7 +99,7 @@ def _from_dataset(
         "canary": asdict(agreement),
     }
     text = f"item {index} (seed {made.seed}), by {made.method}\nstored   {comparison.stored}\n"
-    text += f"computed {comparison.computed}\n{comparison.verdict}"
+    text += f"computed {comparison.computed}\n{judged(comparison.verdict, comparison.verdict == 'identical')}"
     if comparison.verdict != "identical":
         text += f", L_inf {comparison.linf}"
     return facts, text
@@ -111,7 +112,8 @@ def _from_picture(
     alone: bool,
     to: Path | None,
     fps: float | None,
-    places: dict[str, str],
+    model: str | None,
+    places: tuple[str, ...],
 ) -> tuple[dict[str, Any], str]:
     from reprobatch import determinism, pngfile, recipe
     from reprobatch.remake import Remaker
@@ -121,7 +123,8 @@ def _from_picture(
         raise click.UsageError("-s goes with --job")
     carried = pngfile.read_text(path)
     read = recipe.parse(carried, f"'{path.name}'")
-    remaker = Remaker(read, places, None if job is None else load(job, list(overrides)))
+    found = places_of(read.job, model, places)
+    remaker = Remaker(read, found, None if job is None else load(job, list(overrides)))
     method = remaker.method(alone)
     # before torch is imported, which reads some variables once
     determinism.start_over(read.job.determinism, read.job.workers.threads)

@@ -16,6 +16,7 @@ from reprobatch.commands.common import (
     DONE,
     as_json,
     dir_argument,
+    judged,
     model_option,
     place_option,
     places_of,
@@ -63,7 +64,8 @@ def verify(
     from reprobatch import determinism, signature
     from reprobatch.dataset import Dataset
 
-    dataset, hint = Dataset(dir), places_of(model, places)
+    dataset = Dataset(dir)
+    hint = places_of(dataset.job, model, places)
     if remake and address is None:
         determinism.start_over(dataset.job.determinism, dataset.job.workers.threads)
     signed = None if signers is None else signature.check(dataset.store, signers)
@@ -98,7 +100,10 @@ def _verified(dataset: Any, places: dict[str, str], on_cluster: bool) -> tuple[d
         spread = check_shards
     with Progress(len(dataset), label="items checked") as progress:
         report = check(dataset, progress.add, spread, places)
-    lines = [*map(str, report.problems), f"{report.verdict}: {report.items} items, root {report.root}"]
+    lines = [
+        *map(str, report.problems),
+        f"{judged(report.verdict, report.verdict in _GOOD)}: {report.items} items, root {report.root}",
+    ]
     if report.model.startswith("not"):
         lines.append(f"model digest {report.model}")
     return asdict(report), lines

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-from reprobatch.export import to_uint8
+from reprobatch.pictures import to_uint8
 from reprobatch.record import DECODED, Output
 
 THUMB = 128  # pixels of a thumbnail's longer side at most
