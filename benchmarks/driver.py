@@ -106,7 +106,7 @@ def completing(shards: int) -> float:
         job, store = made_up.job(shards, 1, 1), FolderStore(folder)
         claim(store, job, lambda start, stop: [{}] * (stop - start))
         leaf = hashlib.sha256(b"an item").digest()
-        known = {shard: manifest.Part(CompactRange.of(shard, [leaf]).to_text(), "00" * 32) for shard in range(shards)}
+        known = {shard: manifest.Hashes(CompactRange.of(shard, [leaf]).to_text(), "00" * 32) for shard in range(shards)}
         begin = time.process_time()
         manifest.complete(store, job, Plan(shards, 1, 1), known)
         return time.process_time() - begin

@@ -95,7 +95,7 @@ def test_shipped_folder_is_small() -> None:
 
 
 def test_shipped_folder_holds_only_safetensors_and_text() -> None:
-    assert {file.suffix for file in shipped_files()} == {".json", ".safetensors", ".md"}
+    assert {file.suffix for file in shipped_files()} == {".json", ".safetensors", ".md", ".txt", ".yaml"}
 
 
 def test_shipped_json_holds_no_absolute_path() -> None:

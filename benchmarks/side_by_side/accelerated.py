@@ -1,4 +1,4 @@
-"""``accelerate launch`` with ``split_between_processes``, as diffusers' guide to distributed inference has it."""
+"""Accelerate's ``split_between_processes``, as diffusers' guide to distributed inference has it."""
 
 import torch
 from accelerate import PartialState

@@ -29,6 +29,7 @@ class Task:
     guidance: float | None
     out: Path
     processes: int
+    threads: int
 
     def prompt(self, index: int) -> str | None:
         return self.prompts[index % len(self.prompts)] if self.prompts else None
@@ -48,6 +49,7 @@ def arguments() -> Task:
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=0, help="torch's in a plain loop; 0: as many as there are cores")
     given = parser.parse_args()
     prompts = Path(given.prompts).read_text().splitlines() if given.prompts else []
     return Task(**{**vars(given), "prompts": prompts})

@@ -4,4 +4,8 @@ from generating import arguments, loop
 
 if __name__ == "__main__":
     task = arguments()
+    if task.threads:
+        import torch
+
+        torch.set_num_threads(task.threads)
     loop(task, range(task.items), "all")

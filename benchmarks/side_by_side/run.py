@@ -26,6 +26,9 @@ from pathlib import Path
 import pyarrow.dataset as ds
 from measure import cost
 
+from reprobatch import journal
+from reprobatch.dataset import Dataset
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 DIGITS = ROOT / "src" / "reprobatch" / "builtin" / "digits"
@@ -66,6 +69,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="workers or processes of each contender but plain")
     parser.add_argument("--results", type=Path, default=Path("results.jsonl"))
     parser.add_argument("--lock", type=Path, help="a file to lock while something is measured")
+    parser.add_argument("--noisy", action="store_true", help="take a run also where something else kept the CPUs busy")
     parser.add_argument("--quick", action="store_true", help="one repetition of the smallest size")
     given = parser.parse_args()
     case = CASES[given.case]
@@ -73,7 +77,7 @@ def main() -> None:
     if given.quick:
         sizes, repetitions = sizes[:1], 1
     with tempfile.TemporaryDirectory(prefix="side-by-side-") as scratch:
-        model = DIGITS if case.guidance is not None else _random_unet(Path(scratch) / "unet")
+        model = DIGITS if case.guidance is not None else random_unet(Path(scratch) / "unet")
         for repetition in range(repetitions):
             for size in sizes:
                 turn = repetition % len(given.only)  # each begins as often as it ends
@@ -94,13 +98,13 @@ def _measure(
         shutil.rmtree(out, ignore_errors=True)
         with _locked(given.lock):
             spent = cost(command, {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore"}, scratch / "output.txt")
-        if spent.others < OTHERS * spent.seconds:
+        if given.noisy or spent.others < OTHERS * spent.seconds:
             break
         print(f"{contender}: {spent.others:.1f} s of CPU went elsewhere in {spent.seconds:.1f} s; once more")
     made = ds.dataset(out / "data" if contender == "reprobatch" else out, format="parquet").to_table(["index"])
     if sorted(made["index"].to_pylist()) != list(range(size)):
         raise RuntimeError(f"{contender}: expected items 0 … {size - 1}, found {made.num_rows} rows")
-    entry = {**what, **asdict(spent)}
+    entry = {**what, **asdict(spent), "share": _share(out) if contender == "reprobatch" else None}
     with given.results.open("a") as file:
         print(json.dumps(entry), file=file)
     print(
@@ -109,18 +113,33 @@ def _measure(
     )
 
 
+def _share(out: Path) -> float:
+    """Of the time between a worker's first shard and its last: how much was spent inside pipeline calls."""
+    (events,) = journal.read(Dataset(out).store)
+    spent: dict[int, float] = {}
+    begun: dict[int, float] = {}
+    ended: dict[int, float] = {}
+    for event in events:
+        if event["event"] == "start":
+            begun.setdefault(event["worker"], event["time"])
+        elif event["event"] == "done":
+            ended[event["worker"]] = event["time"]
+            spent[event["worker"]] = spent.get(event["worker"], 0.0) + event["receipt"]["pipeline_seconds"]
+    return sum(spent.values()) / sum(ended[worker] - begun[worker] for worker in ended)
+
+
 def _command(case: Case, contender: str, size: int, model: Path, out: Path, scratch: Path, processes: int) -> list[str]:
     prompts = scratch / "prompts.txt"
     lines = PROMPTS.read_text().splitlines()
     prompts.write_text("".join(f"{lines[index % len(lines)]}\n" for index in range(size)))
     if contender == "reprobatch":
         job = scratch / "job.yaml"
-        job.write_text(json.dumps(_job(case, size, model, prompts)))  # JSON is YAML
+        job.write_text(json.dumps(job_of(case, size, model, prompts)))  # JSON is YAML
         return [sys.executable, "-m", "reprobatch.cli", "run", str(job), "--out", str(out), "--workers", str(processes)]
     begin = [sys.executable]
     if contender == "accelerated":
-        begin = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-        begin += ["--num_processes", str(processes), "--mixed_precision", "no", "--dynamo_backend", "no"]
+        # what `accelerate launch` calls for several GPUs; for several CPU processes it wants MPI, else it starts one
+        begin = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [*begin, str(HERE / f"{contender}.py"), "--model", str(model), "--items", str(size), "--out", str(out)]
     command += ["--batch", str(case.batch), "--steps", str(case.steps), "--processes", str(processes)]
     if case.guidance is not None:
@@ -128,7 +147,7 @@ def _command(case: Case, contender: str, size: int, model: Path, out: Path, scra
     return command
 
 
-def _job(case: Case, size: int, model: Path, prompts: Path) -> dict[str, object]:
+def job_of(case: Case, size: int, model: Path, prompts: Path) -> dict[str, object]:
     """The same for reprobatch: a pipeline with prompts gives latents, one without pictures."""
     guided = {} if case.guidance is None else {"guidance_scale": case.guidance}
     return {
@@ -153,7 +172,7 @@ def _locked(path: Path | None) -> Iterator[None]:
         yield
 
 
-def _random_unet(folder: Path) -> Path:
+def random_unet(folder: Path) -> Path:
     """DDIM over the UNet of google/ddpm-cifar10-32, its 35.7 million weights random."""
     import torch
     from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel

@@ -17,7 +17,7 @@ class _Pipeline(Lean):
 
     ``model`` is ``builtin:NAME``, a folder that ``save_pretrained`` wrote, or a hub id with its ``revision``: a commit,
     or a branch that is resolved to one. Weights are loaded in ``dtype``. ``scheduler`` is another than the model's
-    own, a name or a mapping. ``memory`` and ``quantization`` make it fit a machine.
+    own, a name or a mapping. ``memory`` and ``quantization`` make it fit a machine, ``speed`` makes it quicker.
     """
 
     added = frozenset({"class_name", "components", "adapters", "dtypes", "memory", "speed", "quantization"})
