@@ -427,7 +427,7 @@ def test_lines_of_plain_diffusers_say_what_the_job_says() -> None:
         "from diffusers import DDIMScheduler, StableDiffusionPipeline\n",
         "model = 'owner/name'\n",
         f"revision='{'0' * 40}', dtype={{'default': torch.float32, 'vae': torch.float16}}, use_safetensors=True",
-        "DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing='trailing')\n",
+        "DDIMScheduler.from_config(pipe.scheduler.config, **{'timestep_spacing': 'trailing'})\n",
         'negative_prompt=["it\'s"] * 4,\n',
         "eta=0.5,\n<prompt|True><guidance_scale|False>",
         'output_type="latent",\n',

@@ -153,7 +153,9 @@ class Pipeline:
                 name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in call.items()
             }
         seeding = randomness.seeded(seeds[0]) if self.job.determinism.global_seed == "batch" else nullcontext()
-        with torch.no_grad(), seeding:
+        # keeps less of what it computes than no_grad; torchao's tensors are not made for it
+        ungraded = torch.no_grad if self.job.pipeline.quantization else torch.inference_mode
+        with ungraded(), seeding:
             result = self.pipe(**call)
         return self._with_further(result, len(seeds)), generators
 

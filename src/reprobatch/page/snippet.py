@@ -68,6 +68,7 @@ def _beyond(job: ResolvedJob) -> str | None:
         "components of its pipeline come from elsewhere": bool(spec.components),
         "its weights are quantised": spec.quantization is not None,
         "its pipeline is fitted into memory": bool(spec.memory.model_dump(exclude_defaults=True)),
+        "its pipeline is made quicker": bool(spec.speed.model_dump(exclude_defaults=True, exclude={"tf32"})),
         "its items have pictures or tensors as inputs": bool(job.items.inputs),
         "it seeds the global generators": job.determinism.global_seed != "none",
     }
@@ -102,7 +103,7 @@ def _settings(job: ResolvedJob) -> list[str]:
     names = ", ".join(sorted({job.pipeline.class_name, *([s.name] if (s := job.pipeline.scheduler) else [])}))
     lines += ["import torch", f"from diffusers import {names}"]
     lines += ["from reprobatch import models"] if job.pipeline.model.startswith("builtin:") else []
-    switches = determinism.strict_settings(threads, job.device)
+    switches = determinism.strict_settings(threads, job.device, tf32=job.pipeline.speed.tf32)
     lines += ["", *(_SWITCHES[n].format(v) for n, v in switches.items() if gpu or not n.startswith(_ON_GPUS)), ""]
     return ["".join(f"{line}\n" for line in lines)]
 
@@ -120,7 +121,8 @@ def _loading(job: ResolvedJob) -> list[str]:
         model = f"{spec.model.removeprefix('folder:')!r}  # the path of this folder on your machine"
     lines = [f"model = {model}", f"pipe = {spec.class_name}.from_pretrained(", f"    model, {given}", ")"]
     if spec.scheduler is not None:
-        config = "".join(f", {name}={value!r}" for name, value in sorted(spec.scheduler.config.items()))
+        # as a literal: the names come from a file, and these lines are to be run
+        config = f", **{spec.scheduler.config!r}" if spec.scheduler.config else ""
         lines.append(f"pipe.scheduler = {spec.scheduler.name}.from_config(pipe.scheduler.config{config})")
     if job.device == "cuda":
         lines.append('pipe.to("cuda")')
