@@ -43,7 +43,7 @@ def show(case: str, entries: list[Entry]) -> None:
         cells.append(f"{max(e['peak'] for e in mine) / 1e6:.0f} MB")
         if len(sizes) > 1:
             cells += [rate(contender, small, large, entries) for small, large in steps(sizes)]
-            cells.append(f"{cpu(mine, sizes[0], sizes[-1]):.4f}")
+            cells.append(f"{cpu(mine, sizes[0], max(e['items'] for e in mine)):.4f}")
         print(f"| {name} | {' | '.join(cells)} |")
     over = [f"{size}: {difference(entries, size):+.1f} s" for size in sizes]
     print(f"\nwhole process over (b), medians: {', '.join(over)}")
@@ -56,12 +56,16 @@ def steps(sizes: list[int]) -> list[tuple[int, int]]:
 
 
 def seconds(taken: list[float]) -> str:
+    if not taken:
+        return "-"
     return f"{statistics.median(taken):.1f} s [{min(taken):.1f} … {max(taken):.1f}]"
 
 
 def rate(contender: str, small: int, large: int, entries: list[Entry]) -> str:
     """Steady state: the further items over the further seconds of one repetition; and beside reprobatch's."""
     mine, ours = rates(contender, small, large, entries), rates(OURS, small, large, entries)
+    if not mine:
+        return "-"
     ratios = [ours[n] / mine[n] for n in mine.keys() & ours.keys()]
     beside = "" if contender == OURS or not ratios else f" (reprobatch: {statistics.median(ratios):.2f} times)"
     return f"{statistics.median(mine.values()):.0f}{beside}"
@@ -82,6 +86,7 @@ def cpu(mine: list[Entry], small: int, large: int) -> float:
 
 
 def difference(entries: list[Entry], size: int) -> float:
+    """Seconds of the whole process that reprobatch takes longer than a process a core."""
     return middle(entries, OURS, size) - middle(entries, EACH_CORE, size)
 
 
