@@ -17,6 +17,15 @@ from reprobatch.worker import Worker
 PROMPTS = ("a dog", "a small blue square on a green square", "A bear is playing a guitar", "the cat", "a red circle")
 
 
+def stable_diffusion_folder(folder: Path) -> Path:
+    """A folder with a tiny Stable Diffusion in ``model`` and four prompts in ``prompts.txt``."""
+    import tiny
+
+    tiny.stable_diffusion(folder / "model")
+    (folder / "prompts.txt").write_text("\n".join(PROMPTS[:4]) + "\n")
+    return folder
+
+
 def write_job(path: Path, **job: Any) -> Path:
     """A job file; ``master_seed``, ``batch_size`` and ``shard_size`` have defaults here."""
     with path.open("w") as file:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import tiny
-from local import PROMPTS, write_job
+from local import PROMPTS, stable_diffusion_folder, write_job
 from reprobatch import contract, loading
 from reprobatch.contract import INFORMATION, QUESTIONS
 from reprobatch.errors import JobError
@@ -33,10 +33,7 @@ HELD = [name for name in QUESTIONS if name not in (*INFORMATION, "fresh_process"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("fitting")
-    tiny.stable_diffusion(folder / "model")
-    (folder / "prompts.txt").write_text("\n".join(PROMPTS[:4]) + "\n")
-    return folder
+    return stable_diffusion_folder(tmp_path_factory.mktemp("fitting"))
 
 
 def pinned(folder: Path, pipeline: dict[str, Any], **parts: Any) -> Resolved:

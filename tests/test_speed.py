@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-import tiny
-from local import PROMPTS, write_job
+from local import stable_diffusion_folder, write_job
 from reprobatch import contract
 from reprobatch.contract import INFORMATION, QUESTIONS
 from reprobatch.errors import JobError
@@ -25,10 +24,7 @@ HELD = [name for name in QUESTIONS if name not in (*INFORMATION, "fresh_process"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("speed")
-    tiny.stable_diffusion(folder / "model")
-    (folder / "prompts.txt").write_text("\n".join(PROMPTS[:4]) + "\n")
-    return folder
+    return stable_diffusion_folder(tmp_path_factory.mktemp("speed"))
 
 
 def pinned(folder: Path, speed: dict[str, Any]) -> Resolved:

@@ -92,13 +92,13 @@ class Pool:
         self._spawned = self._lost_in_row = self._room = self._wanted = 0
         self._looked = self._lost_at = float("-inf")
         needs = job.workers
-        variables = {} if local else {"env_vars": determinism.variables(job.determinism, needs.threads)}
+        runtime_env = {} if local else {"env_vars": determinism.variables(job.determinism, needs.threads)}
         self._remote = ray.remote(actor).options(
             num_cpus=needs.cpus,
             num_gpus=needs.gpus,
             max_restarts=0,
             max_concurrency=IN_FLIGHT,
-            runtime_env=variables,
+            runtime_env=runtime_env,
         )
         if local and cluster.room(needs) < 1:
             raise JobError(f"{cluster.shortage(needs)}; lower workers.cpus or workers.gpus, or join a larger cluster")

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from reprobatch import journal
-from reprobatch.contract import Contract
 from reprobatch.dataset import Dataset
 from reprobatch.errors import ReprobatchError
 from reprobatch.page import apart, facts, pictures, run, snippet
@@ -186,7 +185,7 @@ class _Items:
 
 
 def _dataset(dataset: Dataset, items: _Items, shown: int, options: Options) -> dict[str, Any]:
-    job, contract = dataset.job, _contract(dataset)
+    job, contract = dataset.job, dataset.contract
     logged = journal.read(dataset.store)
     plain = snippet.template(job, contract)
     shards = [span.start for span in map(dataset.plan.shard, range(dataset.plan.shards)) if span.start < shown]
@@ -214,11 +213,6 @@ def _dataset(dataset: Dataset, items: _Items, shown: int, options: Options) -> d
         "runs": run.runs(logged),
         "attempts": run.attempts(logged),
     }
-
-
-def _contract(dataset: Dataset) -> Contract | None:
-    recorded = dataset.manifest.get("contract")
-    return Contract.from_dict(recorded) if recorded else None
 
 
 def _argument(place: str) -> str:

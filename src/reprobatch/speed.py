@@ -7,7 +7,7 @@ contract is measured with them on.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -118,14 +118,12 @@ def _bytes(value: Any) -> bytes:
 
 
 def _size(made: Any) -> int:
-    sizes: list[int] = []
-
-    def measured(tensor: torch.Tensor) -> torch.Tensor:
-        sizes.append(tensor.nbytes)
-        return tensor
-
-    _map(measured, made)
-    return sum(sizes)
+    """Bytes of the tensors in an output."""
+    if isinstance(made, torch.Tensor):
+        return made.nbytes
+    if isinstance(made, dict):
+        return sum(map(_size, made.values()))
+    return sum(map(_size, made)) if isinstance(made, (tuple, list)) else 0
 
 
 def _map(function: Callable[..., torch.Tensor], first: Any, *others: Any) -> Any:
@@ -133,12 +131,7 @@ def _map(function: Callable[..., torch.Tensor], first: Any, *others: Any) -> Any
     if isinstance(first, torch.Tensor):
         return function(first, *others)
     if isinstance(first, dict):
-        return type(first)(**{name: _map(function, *each) for name, each in _zipped(first, *others)})
+        return type(first)(**{name: _map(function, *(each[name] for each in (first, *others))) for name in first})
     if isinstance(first, (tuple, list)):
         return type(first)(_map(function, *each) for each in zip(first, *others, strict=True))
     return first
-
-
-def _zipped(*outputs: dict[str, Any]) -> Iterator[tuple[str, list[Any]]]:
-    for name in outputs[0]:
-        yield name, [output[name] for output in outputs]

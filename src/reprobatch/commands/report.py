@@ -63,9 +63,9 @@ def report(
 
 def _decoder(dataset: Any, model: str | None, places: tuple[str, ...]) -> Any:
     """What makes pictures of a dataset's latents, ``None`` where they need no model or there is none here."""
-    from reprobatch.record import DECODED
+    from reprobatch import pictures
 
-    if dataset.job.output != "latent" or DECODED in dataset.job.also:
+    if not pictures.needs_model(dataset.job):
         return None
     try:
         worker = regenerator(dataset, model, places).worker

@@ -55,7 +55,7 @@ def template(job: ResolvedJob, contract: Contract | None) -> Snippet:
         why = f"diffusers here has no {job.pipeline.class_name}"
     if why is not None or parameters is None:
         return Snippet([], False, why)
-    alone = contract is not None and contract["alone"].holds is True and not contract.broken
+    alone = contract is not None and contract.stands_alone is True
     parts: list[Part] = [*_settings(job), *_loading(job), *_call(job, _form(contract), parameters), *_told(job)]
     return Snippet(parts, alone)
 
