@@ -44,6 +44,8 @@ OPTIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("`speed: {channels_last: true}`", DIGITS, {"speed": {"channels_last": True}}),
     ("`speed: {compile: [unet]}`", DIGITS, {"speed": {"compile": ["unet"]}}),
     ("`speed: {encode_once: true}`", DIGITS, {"speed": {"encode_once": True}}),
+    ("`speed: {unfilled_memory: true}`", DIGITS, {"speed": {"unfilled_memory": True}}),
+    ("`speed: {unfilled_memory: true}`", UNET, {"speed": {"unfilled_memory": True}}),
     ("`speed: {attention: _native_math}`", TRANSFORMER, {"speed": {"attention": "_native_math"}}),
     ("`speed: {tf32: true}`", UNET, {"speed": {"tf32": True}}),
 ]
@@ -89,7 +91,7 @@ def measure(model: str, options: dict[str, Any], folder: Path) -> dict[str, Any]
     taken: dict[str, list[float]] = {"plain": [], "quick": []}
     for _ in range(BATCHES):
         for name, worker in (("plain", plain), ("quick", quick)):
-            determinism.fix(worker.job.determinism, 1, worker.job.device, tf32=worker.job.pipeline.speed.tf32)
+            determinism.fix(worker.job.determinism, 1, worker.job.device, worker.job.pipeline.speed)
             began = time.perf_counter()
             made = worker.batch(items, seeds)
             taken[name].append(time.perf_counter() - began)

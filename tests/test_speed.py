@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from local import stable_diffusion_folder, write_job
-from reprobatch import contract
+from reprobatch import contract, determinism
 from reprobatch.contract import INFORMATION, QUESTIONS
 from reprobatch.errors import JobError
 from reprobatch.record import Output
@@ -43,13 +43,37 @@ def test_a_job_without_speed_keeps_its_digest(folder: Path) -> None:
     assert pinned(folder, {}).job.digest == pinned(folder, {"encode_once": False}).job.digest
     assert '"speed"' not in pinned(folder, {}).job.canonical
     assert pinned(folder, {}).job.digest != pinned(folder, {"encode_once": True}).job.digest
+    assert '"unfilled_memory"' not in pinned(folder, {"encode_once": True}).job.canonical
 
 
 def test_prompts_encoded_once_give_the_bits_of_prompts_encoded_in_every_batch(folder: Path) -> None:
     assert made(folder, {"encode_once": True}) == made(folder, {})
 
 
-@pytest.mark.parametrize("speed", [{"encode_once": True}, {"channels_last": True}], ids=str)
+def test_memory_left_unfilled_gives_the_bits_of_filled_memory(folder: Path) -> None:
+    """Filled memory is NaN: who reads what nothing has written gives NaN, and the bits cannot be the same."""
+    filled = made(folder, {})
+    assert made(folder, {"unfilled_memory": True}) == filled
+    assert not determinism.in_force()[determinism.FILLING]
+    made(folder, {})
+    assert determinism.in_force()[determinism.FILLING]
+
+
+def test_a_pipeline_that_reads_unwritten_memory_is_refused_where_that_is_left_unfilled(folder: Path) -> None:
+    def reads(module: Any, inputs: Any, output: Any) -> Any:
+        zero = torch.zeros(10**6)
+        del zero  # what the allocator hands out again, unless it is filled
+        return (output[0] + 0 * torch.empty(10**6)[0],)
+
+    resolved = pinned(folder, {"unfilled_memory": True})
+    worker = Worker(resolved.job, resolved.model_hint)
+    worker._pipeline.pipe.unet.register_forward_hook(reads)
+    found = worker.probe(contract.samples(resolved.job, resolved.plan, resolved.reader.read), fresh=False)
+    assert found.broken == ["repeatable"]
+    assert found.causes == ["reads memory that nothing has written; leave pipeline.speed.unfilled_memory out"]
+
+
+@pytest.mark.parametrize("speed", [{"encode_once": True}, {"channels_last": True}, {"unfilled_memory": True}], ids=str)
 def test_the_contract_is_measured_with_the_option_on(folder: Path, speed: dict[str, Any]) -> None:
     resolved = pinned(folder, speed)
     worker = Worker(resolved.job, resolved.model_hint)
@@ -75,10 +99,7 @@ def test_an_option_that_does_not_fit_is_named(folder: Path, speed: dict[str, Any
 
 
 def test_tf32_is_asked_of_torch(folder: Path) -> None:
-    from reprobatch import determinism
-
-    assert Speed(tf32=True) != Speed()
-    wanted = determinism.strict_settings(1, "cuda", tf32=True)
+    wanted = determinism.strict_settings(1, "cuda", Speed(tf32=True))
     assert wanted["matmul.allow_tf32"] and wanted["cudnn.allow_tf32"]
     assert not determinism.strict_settings(1, "cuda")["matmul.allow_tf32"]
 

@@ -14,6 +14,7 @@ Entry = dict[str, Any]
 OURS, EACH_CORE = "reprobatch", "processes"
 NAMES = {
     "reprobatch": "reprobatch",
+    "reprobatch_quick": "reprobatch with `speed`",
     "plain": "(a) plain loop, all cores",
     "processes": "(b) torch.multiprocessing",
     "ray_data": "(c) Ray Data",

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from reprobatch.errors import EnvironmentDiffers
-from reprobatch.settings import Determinism
+from reprobatch.settings import Determinism, Speed
 
+FILLING = "fill_uninitialized_memory"  # as torch.utils.deterministic calls it
 _ALWAYS = {
     "DIFFUSERS_DISABLE_REMOTE_CODE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -90,15 +91,17 @@ def _late(wanted: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, di
     return {module: names for module, names in late.items() if names}
 
 
-def strict_settings(threads: int, device: str, *, tf32: bool = False) -> dict[str, Any]:
-    """The values :func:`apply` gives to each of torch's switches; ``tf32`` as the job's ``pipeline.speed`` has it."""
+def strict_settings(threads: int, device: str, speed: Speed | None = None) -> dict[str, Any]:
+    """The values :func:`apply` gives to each of torch's switches; ``speed`` is a job's ``pipeline.speed``."""
+    speed = speed or Speed()
     wanted: dict[str, Any] = {
         "deterministic_algorithms": True,
+        FILLING: not speed.unfilled_memory,
         "threads": threads,
         "cudnn.benchmark": False,
         "cudnn.deterministic": True,
-        "cudnn.allow_tf32": tf32,
-        "matmul.allow_tf32": tf32,
+        "cudnn.allow_tf32": speed.tf32,
+        "matmul.allow_tf32": speed.tf32,
         "matmul.fp16_reduced_precision": False,
         "matmul.bf16_reduced_precision": False,
         "mkldnn.deterministic": True,
@@ -121,14 +124,25 @@ def apply(settings: Mapping[str, Any]) -> None:
         switches[name][1](value)
 
 
-def fix(determinism: Determinism, threads: int, device: str, *, tf32: bool = False) -> None:
+def fix(determinism: Determinism, threads: int, device: str, speed: Speed | None = None) -> None:
     """Settings in force for the rest of this process: what a worker does first."""
     prepare(determinism, threads)
     import torch
 
     with suppress(RuntimeError):  # only before the first parallel work; it changes no bits
         torch.set_num_interop_threads(1)
-    apply(strict_settings(threads, device, tf32=tf32))
+    apply(strict_settings(threads, device, speed))
+
+
+@contextmanager
+def filled_memory() -> Iterator[None]:
+    """Memory that nothing has written yet is filled, with NaN or the largest whole number, for a block."""
+    before = in_force()[FILLING]
+    apply({FILLING: True})
+    try:
+        yield
+    finally:
+        apply({FILLING: before})
 
 
 def _switches() -> dict[str, tuple[Callable[[], Any], Callable[[Any], None]]]:
@@ -144,6 +158,7 @@ def _switches() -> dict[str, tuple[Callable[[], Any], Callable[[Any], None]]]:
             torch.are_deterministic_algorithms_enabled,
             torch.use_deterministic_algorithms,
         ),
+        FILLING: attribute(torch.utils.deterministic, "fill_uninitialized_memory"),
         "threads": (torch.get_num_threads, torch.set_num_threads),
         "cudnn.benchmark": attribute(cudnn, "benchmark"),
         "cudnn.deterministic": attribute(cudnn, "deterministic"),

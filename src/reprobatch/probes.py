@@ -55,7 +55,7 @@ class _Probe:
             base = self._run(self._first)
             touched = [name for name in randomness.changed(torch_before) if name not in ("numpy", "python")]
         again = self._call(self._first)
-        repeatable = same(base[0], again[0])
+        repeatable = self._unfilled(base, same(base[0], again[0]))
         mixed, neighbours = self._neighbours(base)
         slots = self._slots(mixed)
         alone, states = self._alone(mixed)
@@ -73,6 +73,15 @@ class _Probe:
         assert answers.keys() == QUESTIONS.keys() and not randomness.changed(before)
         contract = Contract(answers, notes=list(self._pipeline.notes))
         return replace(contract, causes=self._causes(contract, again)) if contract.broken else contract
+
+    def _unfilled(self, base: _Made, repeatable: Answer) -> Answer:
+        """Where memory is left unfilled: whether a call with filled memory, which is NaN, gives the same bits."""
+        if not self._pipeline.job.pipeline.speed.unfilled_memory or not repeatable.holds:
+            return repeatable
+        with determinism.filled_memory():
+            filled = same(base[0], self._call(self._first)[0])
+        why = "reads memory that nothing has written; leave pipeline.speed.unfilled_memory out"
+        return filled if filled.holds else replace(filled, why=why)
 
     def _run(self, slots: Sequence[Seeded]) -> _Made:
         outputs, generators = self._pipeline.call([item for _, item in slots], [seed for seed, _ in slots], short=True)
@@ -150,14 +159,15 @@ class _Probe:
         causes = []
         if contract["stray_randomness"].why:
             causes.append(f"random numbers from {contract['stray_randomness'].why}")
+        if contract["repeatable"].why:
+            return [*causes, contract["repeatable"].why]
         training = [n for n, c in self._pipeline.pipe.components.items() if getattr(c, "training", False)]
         causes += [f"component '{name}' is in training mode (dropout)" for name in training]
         if not contract["repeatable"].holds:
             if same(again[0], self._call(self._first)[0]).holds:
                 causes.append("the first call differs and the later ones agree: the pipeline keeps state between calls")
             job = self._pipeline.job
-            tf32 = job.pipeline.speed.tf32
-            wanted = determinism.strict_settings(job.workers.threads, job.device, tf32=tf32)
+            wanted = determinism.strict_settings(job.workers.threads, job.device, job.pipeline.speed)
             found = determinism.in_force()
             causes += [
                 f"{k} is {found[k]}, {job.determinism.profile} sets {v}" for k, v in wanted.items() if found[k] != v

@@ -107,20 +107,25 @@ class Memory(Strict):
         return self
 
 
-class Speed(Strict):
+class Speed(Lean):
     """What makes a pipeline quicker; each may change the bits, so each is the job's and is measured.
 
     ``channels_last`` lays convolutions' weights out that way, ``compile`` names components for ``torch.compile``,
     ``attention`` is one of diffusers' attention backends (``native``, ``_native_math``, ``flash`` …) for its
     transformers, ``tf32`` lets NVIDIA GPUs round what float32 products are made of, and ``encode_once`` has each
-    distinct prompt encoded once, in a batch of its copies, instead of once an item.
+    distinct prompt encoded once, in a batch of its copies, instead of once an item. ``unfilled_memory`` leaves
+    memory as it is that nothing has written yet, where deterministic algorithms have torch fill it with NaN; a
+    call with filled memory has to give the same bits.
     """
+
+    added: ClassVar[frozenset[str]] = frozenset({"unfilled_memory"})
 
     channels_last: bool = False
     compile: list[str] = []
     attention: str | None = Field(default=None, pattern=BACKEND_NAME)
     tf32: bool = False
     encode_once: bool = False
+    unfilled_memory: bool = False
 
 
 class Quantization(Strict):

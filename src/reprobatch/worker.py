@@ -199,7 +199,7 @@ class Worker:
 
     def _load(self, hint: Hint) -> Any:
         job = self.job
-        determinism.fix(job.determinism, job.workers.threads, job.device, tf32=job.pipeline.speed.tf32)
+        determinism.fix(job.determinism, job.workers.threads, job.device, job.pipeline.speed)
         from reprobatch.pipeline import Pipeline
 
         spec = job.pipeline

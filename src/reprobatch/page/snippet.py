@@ -22,6 +22,7 @@ Part = str | dict[str, Any]
 
 _SWITCHES = {
     "deterministic_algorithms": "torch.use_deterministic_algorithms({})",
+    determinism.FILLING: "torch.utils.deterministic.fill_uninitialized_memory = {}",
     "threads": "torch.set_num_threads({})",
     "cudnn.benchmark": "torch.backends.cudnn.benchmark = {}",
     "cudnn.deterministic": "torch.backends.cudnn.deterministic = {}",
@@ -35,6 +36,7 @@ _SWITCHES = {
     "sdp.efficient": "torch.backends.cuda.enable_mem_efficient_sdp({})",
     "sdp.math": "torch.backends.cuda.enable_math_sdp({})",
 }
+_AS_SETTINGS = {"tf32", "unfilled_memory"}  # of ``pipeline.speed``: those that are among the switches
 _ON_GPUS = ("cudnn.", "matmul.", "sdp.")
 
 
@@ -68,7 +70,7 @@ def _beyond(job: ResolvedJob) -> str | None:
         "components of its pipeline come from elsewhere": bool(spec.components),
         "its weights are quantised": spec.quantization is not None,
         "its pipeline is fitted into memory": bool(spec.memory.model_dump(exclude_defaults=True)),
-        "its pipeline is made quicker": bool(spec.speed.model_dump(exclude_defaults=True, exclude={"tf32"})),
+        "its pipeline is made quicker": bool(spec.speed.model_dump(exclude_defaults=True, exclude=_AS_SETTINGS)),
         "its items have pictures or tensors as inputs": bool(job.items.inputs),
         "it seeds the global generators": job.determinism.global_seed != "none",
     }
@@ -103,7 +105,9 @@ def _settings(job: ResolvedJob) -> list[str]:
     names = ", ".join(sorted({job.pipeline.class_name, *([s.name] if (s := job.pipeline.scheduler) else [])}))
     lines += ["import torch", f"from diffusers import {names}"]
     lines += ["from reprobatch import models"] if job.pipeline.model.startswith("builtin:") else []
-    switches = determinism.strict_settings(threads, job.device, tf32=job.pipeline.speed.tf32)
+    switches = determinism.strict_settings(threads, job.device, job.pipeline.speed)
+    if not job.pipeline.speed.unfilled_memory:
+        del switches[determinism.FILLING]  # torch fills by itself
     lines += ["", *(_SWITCHES[n].format(v) for n, v in switches.items() if gpu or not n.startswith(_ON_GPUS)), ""]
     return ["".join(f"{line}\n" for line in lines)]
 
