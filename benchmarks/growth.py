@@ -60,13 +60,15 @@ class NullWorker(Worker):
 
 
 class NullActor(Actor):
-    def load(self, job_json: str, model: Any, first: Any, batch_seconds: float | None) -> dict[str, Any]:
+    def load(
+        self, job_json: str, model: Any, first: Any, batch_seconds: float | None, only: bool = False
+    ) -> dict[str, Any]:
         from reprobatch import actor
 
         actor.Worker = NullWorker  # type: ignore[misc]
         return super().load(job_json, model, first, batch_seconds)
 
-    def probe(self, samples: Any, fresh: bool) -> Contract:
+    def probe(self, samples: Any, only: bool) -> Contract:
         return Contract({name: Answer(True, 0.0) for name in QUESTIONS})
 
 

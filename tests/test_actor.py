@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from conftest import DIGITS
 from reprobatch import actor
 from reprobatch.cluster import one_line
 from reprobatch.errors import DataError, JobError, StorageError
+from reprobatch.resolve import load
 from reprobatch.worker import Shard
 
 
@@ -46,6 +48,30 @@ def test_a_shard_that_cannot_be_stored_for_a_moment_is_put_again_and_not_made_ag
     made.store = Store(OSError(28, "No space left on device"), StorageError("503"), OSError(5, "Input/output error"))
     assert made.actor.make("out", 3, [], []).new
     assert (made.shards, made.store.put) == (1, 4)
+
+
+def test_the_only_worker_of_a_new_dataset_has_a_new_process_load_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[Any] = []
+
+    class Loaded:
+        job, environment = SimpleNamespace(environments="one"), dict
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            order.append("loaded")
+
+        def canary(self, first: Any) -> list[Any]:
+            return []
+
+        def probe(self, samples: Any, *, fresh: Any) -> Any:
+            return fresh
+
+    monkeypatch.setattr(actor, "Worker", Loaded)
+    monkeypatch.setattr(actor.fresh, "begin", lambda *_: order.append("begun") or (lambda: "outputs"))
+    job, alone, among = load(DIGITS).job.canonical, actor.Actor(), actor.Actor()
+    alone.load(job, None, [], None, True)
+    assert order == ["begun", "loaded"] and alone.probe(None, True)() == "outputs"
+    among.load(job, None, [], None, False)
+    assert order == ["begun", "loaded", "loaded"] and among.probe(None, False) is False
 
 
 def test_a_store_that_never_takes_it_is_an_error_after_a_while(

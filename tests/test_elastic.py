@@ -52,7 +52,7 @@ def test_a_cluster_that_never_grows_is_not_asked_for_more_than_it_has(nodes: clu
     assert work(nodes, 4, events.append, local=True, min_workers=3).finished
     told = [event["reason"] for event in events if event["event"] == "waiting"]
     assert [reason.split(",")[0] for reason in told] == ["2 of the 3 workers asked for are not there"]
-    assert sum(event["event"] == "ready" for event in events) == 1
+    assert [event["only"] for event in events if event["event"] == "ready"] == [True]
 
 
 def test_more_workers_than_there_is_room_for_hold_nothing_up_and_come_when_the_cluster_grows(
@@ -82,6 +82,7 @@ def test_more_workers_than_there_is_room_for_hold_nothing_up_and_come_when_the_c
     assert missing.startswith("2 of the 3 workers asked for are not there, the run goes on without: a worker needs 1")
     at_work = {event["worker"] for event in told("done")}
     assert at_work == {event["worker"] for event in told("ready")} and len(at_work) == 2
+    assert [event["only"] for event in told("ready")] == [False, False]
 
 
 def test_where_no_other_can_load_the_worker_that_could_goes_on_and_others_are_not_tried_for_ever(

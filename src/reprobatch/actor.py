@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from reprobatch import fresh
 from reprobatch.attachments import Hint
 from reprobatch.contract import Answer, Contract, Place, Samples, canary
 from reprobatch.dataset import Dataset
@@ -45,15 +46,20 @@ class Actor:
     def up(self) -> None:
         """Answers once the process runs."""
 
-    def load(self, job_json: str, model: Hint, first: list[Place], batch_seconds: float | None) -> dict[str, Any]:
-        self.worker = Worker(ResolvedJob.from_json(job_json), model, batch_seconds=batch_seconds)
+    def load(
+        self, job_json: str, model: Hint, first: list[Place], batch_seconds: float | None, only: bool = False
+    ) -> dict[str, Any]:
+        """Load the pipeline. The ``only`` worker of a new dataset has a new process do the same beside it."""
+        job = ResolvedJob.from_json(job_json)
+        self._begun = fresh.begin(job, model, first) if only else None
+        self.worker = Worker(job, model, batch_seconds=batch_seconds)
         checksum = canary(self.worker.canary(first))
         self.made_in = checksum if self.worker.job.environments == "many" else None
         facts = self.worker.environment()
         return {"environment": facts, "canary": checksum, "host": socket.gethostname(), "pid": os.getpid()}
 
-    def probe(self, samples: Samples, fresh: bool) -> Contract:
-        return self.worker.probe(samples, fresh=fresh)
+    def probe(self, samples: Samples, only: bool) -> Contract:
+        return self.worker.probe(samples, fresh=self._begun or only)
 
     def fresh(self, samples: Samples) -> Answer:
         return self.worker.fresh(samples)

@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from reprobatch import determinism, inputs
@@ -37,6 +39,14 @@ def canary_outputs(job: ResolvedJob, model: Hint, first: list[Place]) -> list[Ou
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         raise RunFailed(f"a new process could not run the canary: {lines[-1]}")
     return [_unpacked(entry) for entry in json.loads(done.stdout)]
+
+
+def begin(job: ResolvedJob, model: Hint, first: list[Place]) -> Callable[[], list[Output]]:
+    """Start :func:`canary_outputs` beside what follows; what this returns waits for the outputs."""
+    thread = ThreadPoolExecutor(1, "fresh")
+    begun = thread.submit(canary_outputs, job, model, first)
+    thread.shutdown(wait=False)
+    return begun.result
 
 
 def _answer(request: dict[str, Any]) -> list[dict[str, Any]]:

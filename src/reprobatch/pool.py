@@ -146,8 +146,9 @@ class Pool:
         member = _Member(self._spawned, handle, now)
         self._members[member.name] = member
         self._ask(member, "up", handle.up.remote())
-        limit = self._operation.batch_seconds
-        self._ask(member, "load", handle.load.remote(self._job.canonical, self._model, self._gate.samples.first, limit))
+        first, limit = self._gate.samples.first, self._operation.batch_seconds
+        only = self._wanted == 1 and self._gate.admission.contract is None
+        self._ask(member, "load", handle.load.remote(self._job.canonical, self._model, first, limit, only))
 
     def _ask(self, member: _Member, task: int | Task, reference: ray.ObjectRef[Any]) -> None:
         member.since = time.monotonic()

@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from reprobatch.plan import Batch
 from reprobatch.record import Output, Row, ShardWriter
 from reprobatch.store import sha256_of
 
+Fresh = Callable[[], list[Output]]
 _Slots = list[tuple[int, dict[str, Any]]]
 _Made = tuple[list[Output], float]
 
@@ -93,12 +94,16 @@ class Worker:
 
         return self._lane.submit(call).result()
 
-    def probe(self, samples: Samples, *, fresh: bool = True) -> Contract:
-        """Measure the job's contract here; without ``fresh`` no new process is started for it."""
-        from reprobatch.fresh import canary_outputs
+    def probe(self, samples: Samples, *, fresh: bool | Fresh = True) -> Contract:
+        """Measure the job's contract here.
+
+        ``fresh`` says whether a new process is started for it, or is the answer of one that was
+        (:func:`reprobatch.fresh.begin`).
+        """
+        from reprobatch.fresh import begin
         from reprobatch.probes import probe
 
-        anew = (lambda: canary_outputs(self.job, self._model, samples.first)) if fresh else None
+        anew = begin(self.job, self._model, samples.first) if fresh is True else fresh or None
         return self._lane.submit(probe, self._pipeline, samples, self.seed, anew).result()
 
     def fresh(self, samples: Samples) -> Answer:

@@ -156,7 +156,7 @@ def probe(job: Path, sizes: str | None, overrides: tuple[str, ...], json_: bool)
     reprobatch probe jobs/digits.yaml
     reprobatch probe jobs/digits.yaml --batch-sizes 1,2,4,8
     """
-    from reprobatch import contract, determinism
+    from reprobatch import contract, determinism, fresh
     from reprobatch.resolve import load
 
     resolved = load(job, list(overrides))
@@ -167,9 +167,9 @@ def probe(job: Path, sizes: str | None, overrides: tuple[str, ...], json_: bool)
     determinism.start_over(resolved.job.determinism, resolved.job.workers.threads)
     from reprobatch.worker import Worker
 
-    found = Worker(resolved.job, resolved.model_hint).probe(
-        contract.samples(resolved.job, resolved.plan, resolved.reader.read)
-    )
+    samples = contract.samples(resolved.job, resolved.plan, resolved.reader.read)
+    begun = fresh.begin(resolved.job, resolved.model_hint, samples.first)  # it loads while this process does
+    found = Worker(resolved.job, resolved.model_hint).probe(samples, fresh=begun)
     broken = ", ".join(found.broken).replace("_", " ")
     verdict = f"a run refuses this job ({broken})" if broken else "a run takes this job"
     show_result({"contract": found.as_dict(), "accepted": not broken}, f"{found.table()}\n{verdict}", json_)
