@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 Entry = dict[str, Any]
-OURS, EACH_CORE = "reprobatch", "processes"
+OURS = {"reprobatch": "reprobatch", "reprobatch_quick": "with `speed`"}  # as they are called beside the others
+EACH_CORE = "processes"
 NAMES = {
     "reprobatch": "reprobatch",
-    "reprobatch_quick": "reprobatch with `speed`",
+    "reprobatch_quick": "reprobatch, with `speed`",
     "plain": "(a) plain loop, all cores",
     "processes": "(b) torch.multiprocessing",
     "ray_data": "(c) Ray Data",
@@ -46,10 +47,13 @@ def show(case: str, entries: list[Entry]) -> None:
             cells += [rate(contender, small, large, entries) for small, large in steps(sizes)]
             cells.append(f"{cpu(mine, sizes[0], max(e['items'] for e in mine)):.4f}")
         print(f"| {name} | {' | '.join(cells)} |")
-    over = [f"{size}: {difference(entries, size):+.1f} s" for size in sizes]
-    print(f"\nwhole process over (b), medians: {', '.join(over)}")
-    shares = [f"{size}: {100 * share:.1f} %" for size in sizes for share in [inside(entries, size)]]
-    print(f"share of the workers' time inside pipeline calls: {', '.join(shares)}")
+    print()
+    for ours, name in OURS.items():
+        there = {size: [e for e in entries if (e["contender"], e["items"]) == (ours, size)] for size in sizes}
+        over = [f"{size}: {overs:+.1f} s" for size in sizes if (overs := difference(ours, size, entries)) is not None]
+        print(f"{name}, whole process over (b): {', '.join(over) or '-'}")
+        shares = [f"{size}: {100 * middle(mine, 'share'):.1f} %" for size, mine in there.items() if mine]
+        print(f"{name}, share of the workers' time inside pipeline calls: {', '.join(shares) or '-'}")
 
 
 def steps(sizes: list[int]) -> list[tuple[int, int]]:
@@ -64,12 +68,15 @@ def seconds(taken: list[float]) -> str:
 
 def rate(contender: str, small: int, large: int, entries: list[Entry]) -> str:
     """Steady state: the further items over the further seconds of one repetition; and beside reprobatch's."""
-    mine, ours = rates(contender, small, large, entries), rates(OURS, small, large, entries)
+    mine = rates(contender, small, large, entries)
     if not mine:
         return "-"
-    ratios = [ours[n] / mine[n] for n in mine.keys() & ours.keys()]
-    beside = "" if contender == OURS or not ratios else f" (reprobatch: {statistics.median(ratios):.2f} times)"
-    return f"{statistics.median(mine.values()):.0f}{beside}"
+    beside = []
+    for ours, name in OURS.items() if contender not in OURS else ():
+        theirs = rates(ours, small, large, entries)
+        ratios = [theirs[n] / mine[n] for n in mine.keys() & theirs.keys()]
+        beside += [f"{name}: {statistics.median(ratios):.2f} times"] if ratios else []
+    return f"{statistics.median(mine.values()):.3g}" + (f" ({', '.join(beside)})" if beside else "")
 
 
 def rates(contender: str, small: int, large: int, entries: list[Entry]) -> dict[int, float]:
@@ -86,17 +93,15 @@ def cpu(mine: list[Entry], small: int, large: int) -> float:
     return float((middle[large] - middle[small]) / (large - small))
 
 
-def difference(entries: list[Entry], size: int) -> float:
-    """Seconds of the whole process that reprobatch takes longer than a process a core."""
-    return middle(entries, OURS, size) - middle(entries, EACH_CORE, size)
+def difference(ours: str, size: int, entries: list[Entry]) -> float | None:
+    """Seconds of the whole process that one of reprobatch takes longer than a process a core, of one repetition."""
+    took = {(e["contender"], e["repetition"]): e["seconds"] for e in entries if e["items"] == size}
+    pairs = [(took[ours, n], took[EACH_CORE, n]) for who, n in took if who == ours and (EACH_CORE, n) in took]
+    return statistics.median(mine - theirs for mine, theirs in pairs) if pairs else None
 
 
-def middle(entries: Iterable[Entry], contender: str, size: int) -> float:
-    return statistics.median(e["seconds"] for e in entries if (e["contender"], e["items"]) == (contender, size))
-
-
-def inside(entries: Iterable[Entry], size: int) -> float:
-    return statistics.median(e["share"] for e in entries if (e["contender"], e["items"]) == (OURS, size))
+def middle(entries: Iterable[Entry], what: str) -> float:
+    return float(statistics.median(entry[what] for entry in entries))
 
 
 if __name__ == "__main__":
