@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "jobs" / "digits.yaml"
@@ -35,9 +36,13 @@ def data(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """70 digits, made by one worker and never changed by a test."""
-    out = tmp_path_factory.mktemp("digits") / "one"
-    made = reprobatch("run", DIGITS, "--out", out, "--workers", 1, "--json", *SMALL)
-    assert json.loads(made.stdout)["items"] == 70
+def digits(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """70 digits, made by one worker, once for all of pytest's processes, and never changed by a test."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    out = shared / "digits" / "one"
+    with FileLock(shared / "digits.lock"):
+        if not (out / "SHA256SUMS").exists():
+            made = reprobatch("run", DIGITS, "--out", out, "--workers", 1, "--json", *SMALL)
+            assert json.loads(made.stdout)["items"] == 70
     return out

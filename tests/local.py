@@ -35,12 +35,12 @@ def write_job(path: Path, **job: Any) -> Path:
     return path
 
 
-def made(job_file: Path, out: Path, *overrides: str) -> Dataset:
-    """A whole dataset with its contract, as measured here."""
+def made(job_file: Path, out: Path, *overrides: str, fresh: bool = False) -> Dataset:
+    """A whole dataset with its contract, as measured here and, if ``fresh``, in a new process besides."""
     resolved = load(job_file, list(overrides))
     worker = Worker(resolved.job, resolved.model_hint)
     chosen = contract.samples(resolved.job, resolved.plan, resolved.reader.read)
-    return committed(resolved, worker, worker.probe(chosen, fresh=False), chosen, out)
+    return committed(resolved, worker, worker.probe(chosen, fresh=fresh), chosen, out)
 
 
 def committed(

@@ -61,7 +61,8 @@ def test_where_no_worker_gives_the_recorded_bits_the_run_ends_and_says_so(digits
 
 def test_environments_many_admits_both_and_records_which_made_each_shard(tmp_path: Path, mixed: str) -> None:
     out = tmp_path / "d"
-    many = [*SMALL, "-s", "environments=many", "-s", "items.repeat=20", "-s", "shard_size=8"]
+    changes = ["environments=many", "items.repeat=20", "shard_size=8", "call.num_inference_steps=2"]
+    many = [part for change in changes for part in ("-s", change)]
     done = reprobatch("run", DIGITS, "--out", out, "--address", mixed, *many)
     assert "turned away" not in done.stderr
     dataset = Dataset(out)

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+import local
 import tiny
 from conftest import DIGITS, reprobatch
 from reprobatch import randomness
@@ -129,8 +130,7 @@ def test_a_run_of_it_says_so_in_one_line_and_writes_no_data(models: Path, tmp_pa
 
 def test_prompts_padded_to_the_longest_replay_but_do_not_come_back_alone(models: Path, tmp_path: Path) -> None:
     out = tmp_path / "d"
-    reprobatch("run", write_job(models, "qwen_image", items={"prompts": "prompts.txt", "repeat": 2}), "--out", out)
-    dataset = Dataset(out)
+    dataset = local.made(write_job(models, "qwen_image", items={"prompts": "prompts.txt", "repeat": 2}), out)
     measured = Contract.from_dict(dataset.manifest["contract"])
     assert (measured["alone"].holds, measured["neighbour_free"].holds) == (False, False)
     assert not measured.broken and measured["alone"].linf > 0
@@ -144,9 +144,8 @@ def test_prompts_padded_to_the_longest_replay_but_do_not_come_back_alone(models:
 
 
 def test_with_the_batchs_global_seed_a_stray_job_runs_and_its_items_replay(models: Path, tmp_path: Path) -> None:
-    out = tmp_path / "d"
-    reprobatch("run", write_job(models, "stable_diffusion", SDE, determinism={"global_seed": "batch"}), "--out", out)
-    dataset = Dataset(out)
+    job = write_job(models, "stable_diffusion", SDE, determinism={"global_seed": "batch"})
+    dataset = local.made(job, tmp_path / "d", fresh=True)
     measured = Contract.from_dict(dataset.manifest["contract"])
     assert measured["stray_randomness"].holds and measured["fresh_process"].holds and not measured["alone"].holds
     made = Regenerator(dataset).batch(dataset.look_up(0)[1])
