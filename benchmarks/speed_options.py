@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent / "side_by_side"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 BATCHES = 10
-PATIENCE = 120  # seconds for an option
+PATIENCE = 300  # seconds for an option: a compilation takes half a minute
 MEASURED = [name for name in QUESTIONS if name not in INFORMATION]
 UNET, DIGITS, TRANSFORMER = "UNet of 35.7 M", "digits", "FLUX, tiny"
 OPTIONS: list[tuple[str, str, dict[str, Any]]] = [

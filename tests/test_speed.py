@@ -82,6 +82,18 @@ def test_the_contract_is_measured_with_the_option_on(folder: Path, speed: dict[s
     assert {name: found[name].holds for name in HELD} == dict.fromkeys(HELD, True)
 
 
+def test_nothing_is_compiled_anew_for_what_no_run_rests_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **_: None)  # which takes a minute for each shape
+    resolved = pinned(folder, {"compile": ["unet"]})
+    worker = Worker(resolved.job, resolved.model_hint)
+    sizes = set()
+    worker._pipeline.pipe.unet.register_forward_hook(lambda module, inputs, output: sizes.add(inputs[0].shape[0]))
+    found = worker.probe(contract.samples(resolved.job, resolved.plan, resolved.reader.read), fresh=False)
+    assert {name: found[name].holds for name in HELD} == dict.fromkeys(HELD, True)
+    assert [found[name].holds for name in INFORMATION] == [None, None]
+    assert sizes == {2 * resolved.job.batch_size}
+
+
 @pytest.mark.parametrize(
     ("speed", "said"),
     [

@@ -19,6 +19,8 @@ from reprobatch.errors import JobError
 from reprobatch.pipeline import Pipeline
 from reprobatch.record import Output
 
+# nothing rests on these answers, and each would cost a compilation: minutes
+ANEW = Answer(None, why="it would be compiled anew for that")
 Seeded = tuple[int, dict[str, Any]]  # a seed, and an item's own columns
 _Made = tuple[list[Output], list[bytes]]  # what each slot got, and its generator's state afterwards
 
@@ -126,6 +128,8 @@ class _Probe:
         return _all(answers), Answer(equal, 0.0 if equal else None)
 
     def _batch_sizes(self, base: _Made) -> Answer:
+        if self._pipeline.job.pipeline.speed.compile:
+            return ANEW
         sizes = sorted({1, 2, self._size - 1} - {0, self._size})
         batch = [*self._first, *self._others]
 
@@ -138,6 +142,8 @@ class _Probe:
     def _threads(self, base: _Made) -> Answer:
         if self._pipeline.job.device != "cpu":
             return Answer(None)
+        if self._pipeline.job.pipeline.speed.compile:
+            return ANEW
         mine = torch.get_num_threads()
         torch.set_num_threads(2 if mine == 1 else 1)
         try:
