@@ -1,6 +1,7 @@
 """What makes a pipeline quicker, on this machine: speed, contract, and how far its items move from the strict job's.
 
-    python benchmarks/speed_options.py           # some minutes on 2 cores
+    python benchmarks/speed_options.py                      # some ten minutes on 2 cores
+    python benchmarks/speed_options.py --only compile tf32  # options with one of these words
 
 Each option is a job of its own, in a process of its own: probed (with a new process's canary), then ten batches
 beside ten of the plain job, in turn. An option is safe where its contract holds what a run rests on: its own
@@ -107,6 +108,7 @@ def measure(model: str, options: dict[str, Any], folder: Path) -> dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs="*", default=[""], help="words, of which an option has one")
     given = parser.parse_args()
     if given.one:
         number, folder = json.loads(given.one)
@@ -123,6 +125,8 @@ def main() -> None:
         tiny.flux(folder / "flux")
         print("| option | of | speed | safe | L_inf from the plain job |\n|---|---|---:|---|---:|")
         for number, (title, model, _) in enumerate(OPTIONS):
+            if not any(word in title for word in given.only):
+                continue
             print(f"| {title} | {model} | {_row(number, folder)} |", flush=True)
     import torch
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 Entry = dict[str, Any]
-OURS = {"reprobatch": "reprobatch", "reprobatch_quick": "with `speed`"}  # as they are called beside the others
+# as they are called beside the others
+OURS = {"reprobatch": "reprobatch", "reprobatch_quick": "with `speed`", "reprobatch_compiled": "compiled"}
 EACH_CORE = "processes"
 NAMES = {
     "reprobatch": "reprobatch",
     "reprobatch_quick": "reprobatch, with `speed`",
+    "reprobatch_compiled": "reprobatch, with `speed` and compiled",
     "plain": "(a) plain loop, all cores",
     "processes": "(b) torch.multiprocessing",
     "ray_data": "(c) Ray Data",
