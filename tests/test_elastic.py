@@ -98,7 +98,8 @@ def test_where_no_other_can_load_the_worker_that_could_goes_on_and_others_are_no
     nodes.remove(number)
     assert schedule.finished and not schedule.failures
     lost = [event["reason"] for event in events if event["event"] == "lost"]
-    assert lost == ["a worker could not load the pipeline: SystemError: error return without exception set"]
+    assert set(lost) == {"a worker could not load the pipeline: SystemError: error return without exception set"}
+    assert len(lost) <= 2  # twice where the failure is heard before the success, with which the count begins anew
 
 
 def test_an_item_that_failed_is_all_that_a_later_run_makes_and_what_was_an_accident_then_completes(
