@@ -55,7 +55,10 @@ class Patient(Idle):
 
 
 class Broken(Patient):
-    """An actor that cannot load, but for the first; that one's shards wait until another has tried."""
+    """An actor that cannot load, but for the first; that one's shards wait until another has tried.
+
+    The others fail once the first is known to be ready: before, a failure would end the run.
+    """
 
     awaited = "second"
 
@@ -63,6 +66,8 @@ class Broken(Patient):
         try:
             (self.folder / "first").touch(exist_ok=False)
         except FileExistsError:
+            while not (self.folder / "ready").exists():
+                time.sleep(0.05)
             (self.folder / "second").touch()
             raise SystemError("error return without exception set") from None
         return super().load(*rest)
