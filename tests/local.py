@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from making import put_missing
 from reprobatch import contract, manifest, runner
 from reprobatch.claim import claim
 from reprobatch.dataset import Dataset
 from reprobatch.resolve import Resolved, load
-from reprobatch.store import open_store, shard_name
+from reprobatch.store import open_store
 from reprobatch.worker import Worker
 
 PROMPTS = ("a dog", "a small blue square on a green square", "A bear is playing a guitar", "the cat", "a red circle")
@@ -35,12 +37,24 @@ def write_job(path: Path, **job: Any) -> Path:
     return path
 
 
+def chosen(resolved: Resolved) -> contract.Samples:
+    """What a probe of a job runs."""
+    return contract.samples(resolved.job, resolved.plan, resolved.reader.read)
+
+
+def probed(resolved: Resolved, spoil: Callable[[Any], None] = lambda pipe: None) -> contract.Contract:
+    """A job's contract as measured in this process, after ``spoil`` has had its way with the diffusers pipeline."""
+    worker = Worker(resolved.job, resolved.model_hint)
+    spoil(worker._pipeline.pipe)
+    return worker.probe(chosen(resolved), fresh=False)
+
+
 def made(job_file: Path, out: Path, *overrides: str, fresh: bool = False) -> Dataset:
     """A whole dataset with its contract, as measured here and, if ``fresh``, in a new process besides."""
     resolved = load(job_file, list(overrides))
     worker = Worker(resolved.job, resolved.model_hint)
-    chosen = contract.samples(resolved.job, resolved.plan, resolved.reader.read)
-    return committed(resolved, worker, worker.probe(chosen, fresh=fresh), chosen, out)
+    items = chosen(resolved)
+    return committed(resolved, worker, worker.probe(items, fresh=fresh), items, out)
 
 
 def committed(
@@ -52,9 +66,6 @@ def committed(
     runner._remember_places(store, resolved)
     canary = {"checksum": contract.canary(worker.canary(chosen.first))}
     manifest.write(store, {"environment": worker.environment(), "canary": canary, "contract": measured.as_dict()})
-    for number in range(plan.shards):
-        span = plan.shard(number)
-        shard = worker.shard(number, plan.batches(number), resolved.reader.read(span.start, span.stop))
-        store.put_new(shard_name(number), shard.data)
+    put_missing(resolved, plan, store, worker)
     manifest.complete(store, resolved.job, plan, {})
     return Dataset(out)

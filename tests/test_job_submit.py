@@ -177,7 +177,7 @@ def test_a_stopped_job_goes_on_gives_the_same_bytes_and_logs_plain_lines(submitt
     assert submitter.status("second") == "SUCCEEDED"
     assert f"{len(made)} of 5 shards are there already" in done.stdout  # the log, while it is waited for
     assert len(data(out)) == 5 and made.items() <= data(out).items()
-    checked = json.loads(reprobatch("verify", out, "--regenerate", 2, "--json").stdout)
+    checked = json.loads(reprobatch("verify", out, "--regenerate", 10, "--json").stdout)
     assert checked["verdict"] == "intact" and checked["regenerated"]["differ"] == []
     assert_plain_progress(submitter.log("second"))
 

@@ -28,16 +28,14 @@ from reprobatch.contract import (
     REQUIRED,
     Answer,
     Contract,
-    Samples,
     first_batch,
     lengthened,
     padded,
-    samples,
 )
 from reprobatch.dataset import Dataset
 from reprobatch.errors import NotReproducible
 from reprobatch.regenerate import Regenerator
-from reprobatch.resolve import Resolved, load
+from reprobatch.resolve import load
 from reprobatch.worker import Worker
 
 PROMPTS = ["a dog", "a small blue square on a green square", "the cat", "A bear is playing a guitar on Times Square"]
@@ -75,16 +73,9 @@ def write_job(models: Path, model: str, scheduler: dict[str, Any] | None = None,
     return path
 
 
-def chosen(resolved: Resolved) -> Samples:
-    return samples(resolved.job, resolved.plan, resolved.reader.read)
-
-
 def measure(path: Path, spoil: Callable[[Any], None] = lambda pipe: None) -> Contract:
     """Probe a job in this process, after ``spoil`` has had its way with the diffusers pipeline."""
-    resolved = load(path)
-    worker = Worker(resolved.job, resolved.model_hint)
-    spoil(worker._pipeline.pipe)
-    return worker.probe(chosen(resolved), fresh=False)
+    return local.probed(load(path), spoil)
 
 
 def holds(contract: Contract) -> dict[str, bool | None]:
@@ -232,7 +223,7 @@ def test_a_scheduler_that_cannot_do_with_two_steps_is_probed_at_all_of_the_jobs(
     path = write_job(models, "stable_diffusion", kutta, call={"num_inference_steps": 5})
     assert holds(measure(path)) == ALL_HOLD
     resolved = load(path)
-    worker, first = Worker(resolved.job, resolved.model_hint), chosen(resolved).first
+    worker, first = Worker(resolved.job, resolved.model_hint), local.chosen(resolved).first
     whole = worker.batch([item for _, item in first], [worker.seed(at, item) for at, item in first])
     assert worker.canary(first) == whole
 
@@ -446,7 +437,7 @@ def test_the_table_is_aligned_whatever_is_known_of_why() -> None:
 
 def test_samples_are_the_first_batch_and_others_from_all_over_the_job(models: Path) -> None:
     (models / "many.txt").write_text("".join(f"a dog {n}\n" for n in range(40)))
-    found = chosen(load(write_job(models, "stable_diffusion", items={"prompts": "many.txt"})))
+    found = local.chosen(load(write_job(models, "stable_diffusion", items={"prompts": "many.txt"})))
     assert [index for index, _ in found.first] == [0, 1, 2, 3]
     assert [index for index, _ in found.others] == [5, 15, 25, 35]
     assert [item["prompt"] for _, item in found.others] == [f"a dog {n}" for n in (5, 15, 25, 35)]
@@ -454,7 +445,7 @@ def test_samples_are_the_first_batch_and_others_from_all_over_the_job(models: Pa
 
 def test_what_splits_batches_is_the_same_for_the_others(models: Path) -> None:
     items = {"prompts": "prompts.txt", "grid": {"guidance_scale": [1.0, 7.5]}}
-    found = chosen(load(write_job(models, "stable_diffusion", items=items)))
+    found = local.chosen(load(write_job(models, "stable_diffusion", items=items)))
     assert {item["guidance_scale"] for _, item in [*found.first, *found.others]} == {1.0}
     assert len({item["prompt"] for _, item in found.others}) > 1
 
@@ -465,7 +456,7 @@ def test_a_short_first_batch_is_filled_with_its_last_item(models: Path) -> None:
     first = first_batch(resolved.plan, resolved.reader.read)
     assert [index for index, _ in first] == [0, 1, 2, 3]
     assert [index for index, _ in padded(first, 8)] == [0, 1, 2, 3, 3, 3, 3, 3]
-    assert len(chosen(resolved).others) == 8
+    assert len(local.chosen(resolved).others) == 8
 
 
 def test_every_second_text_is_lengthened_and_an_empty_one_stays_empty() -> None:

@@ -26,6 +26,7 @@ from reprobatch.page import facts, pictures, run, snippet
 from reprobatch.page.entries import entries
 from reprobatch.page.folder import replacing
 from reprobatch.record import DECODED, Output
+from reprobatch.settings import Speed
 from reprobatch.store import shard_name
 from synthetic import Command
 
@@ -442,6 +443,12 @@ def test_a_portable_job_sets_its_variables_before_torch_is_imported() -> None:
     text = lines(portable)
     assert text.index("'ATEN_CPU_CAPABILITY': 'avx2'") < text.index("import torch\n")
     assert "os.environ" not in lines(job)
+
+
+def test_memory_left_unfilled_is_said_where_the_job_leaves_it_so() -> None:
+    job, line = of(handmade.job({"prompt": "string"}, 4)), "fill_uninitialized_memory = False\n"
+    assert line in lines(of(job, speed=Speed(unfilled_memory=True)))
+    assert "fill_uninitialized_memory" not in lines(job)  # torch fills by itself
 
 
 def test_every_strict_setting_has_its_line() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from local import stable_diffusion_folder, write_job
-from reprobatch import contract, determinism
+from local import probed, stable_diffusion_folder, write_job
+from reprobatch import determinism
 from reprobatch.contract import INFORMATION, QUESTIONS
 from reprobatch.errors import JobError
 from reprobatch.record import Output
@@ -60,35 +60,30 @@ def test_memory_left_unfilled_gives_the_bits_of_filled_memory(folder: Path) -> N
 
 
 def test_a_pipeline_that_reads_unwritten_memory_is_refused_where_that_is_left_unfilled(folder: Path) -> None:
-    def reads(module: Any, inputs: Any, output: Any) -> Any:
+    def hook(module: Any, inputs: Any, output: Any) -> Any:
         zero = torch.zeros(10**6)
         del zero  # what the allocator hands out again, unless it is filled
         return (output[0] + 0 * torch.empty(10**6)[0],)
 
-    resolved = pinned(folder, {"unfilled_memory": True})
-    worker = Worker(resolved.job, resolved.model_hint)
-    worker._pipeline.pipe.unet.register_forward_hook(reads)
-    found = worker.probe(contract.samples(resolved.job, resolved.plan, resolved.reader.read), fresh=False)
+    found = probed(pinned(folder, {"unfilled_memory": True}), lambda pipe: pipe.unet.register_forward_hook(hook))
     assert found.broken == ["repeatable"]
     assert found.causes == ["reads memory that nothing has written; leave pipeline.speed.unfilled_memory out"]
 
 
 @pytest.mark.parametrize("speed", [{"encode_once": True}, {"channels_last": True}, {"unfilled_memory": True}], ids=str)
 def test_the_contract_is_measured_with_the_option_on(folder: Path, speed: dict[str, Any]) -> None:
-    resolved = pinned(folder, speed)
-    worker = Worker(resolved.job, resolved.model_hint)
-    samples = contract.samples(resolved.job, resolved.plan, resolved.reader.read)
-    found = worker.probe(samples, fresh=False)
+    found = probed(pinned(folder, speed))
     assert {name: found[name].holds for name in HELD} == dict.fromkeys(HELD, True)
 
 
 def test_nothing_is_compiled_anew_for_what_no_run_rests_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **_: None)  # which takes a minute for each shape
-    resolved = pinned(folder, {"compile": ["unet"]})
-    worker = Worker(resolved.job, resolved.model_hint)
-    sizes = set()
-    worker._pipeline.pipe.unet.register_forward_hook(lambda module, inputs, output: sizes.add(inputs[0].shape[0]))
-    found = worker.probe(contract.samples(resolved.job, resolved.plan, resolved.reader.read), fresh=False)
+    resolved, sizes = pinned(folder, {"compile": ["unet"]}), set()
+
+    def hook(module: Any, inputs: Any, output: Any) -> None:
+        sizes.add(inputs[0].shape[0])
+
+    found = probed(resolved, lambda pipe: pipe.unet.register_forward_hook(hook))
     assert {name: found[name].holds for name in HELD} == dict.fromkeys(HELD, True)
     assert [found[name].holds for name in INFORMATION] == [None, None]
     assert sizes == {2 * resolved.job.batch_size}

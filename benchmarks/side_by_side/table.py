@@ -51,11 +51,13 @@ def show(case: str, entries: list[Entry]) -> None:
         print(f"| {name} | {' | '.join(cells)} |")
     print()
     for ours, name in OURS.items():
-        there = {size: [e for e in entries if (e["contender"], e["items"]) == (ours, size)] for size in sizes}
+        mine = [entry for entry in entries if entry["contender"] == ours]
+        if not mine:
+            continue
         over = [f"{size}: {overs:+.1f} s" for size in sizes if (overs := difference(ours, size, entries)) is not None]
         print(f"{name}, whole process over (b): {', '.join(over) or '-'}")
-        shares = [f"{size}: {100 * middle(mine, 'share'):.1f} %" for size, mine in there.items() if mine]
-        print(f"{name}, share of the workers' time inside pipeline calls: {', '.join(shares) or '-'}")
+        shares = [f"{size}: {100 * share(mine, size):.1f} %" for size in sorted({entry["items"] for entry in mine})]
+        print(f"{name}, share of the workers' time inside pipeline calls: {', '.join(shares)}")
 
 
 def steps(sizes: list[int]) -> list[tuple[int, int]]:
@@ -96,14 +98,15 @@ def cpu(mine: list[Entry], small: int, large: int) -> float:
 
 
 def difference(ours: str, size: int, entries: list[Entry]) -> float | None:
-    """Seconds of the whole process that one of reprobatch takes longer than a process a core, of one repetition."""
+    """Seconds that reprobatch's whole process takes longer than a process a core in the same repetition."""
     took = {(e["contender"], e["repetition"]): e["seconds"] for e in entries if e["items"] == size}
     pairs = [(took[ours, n], took[EACH_CORE, n]) for who, n in took if who == ours and (EACH_CORE, n) in took]
     return statistics.median(mine - theirs for mine, theirs in pairs) if pairs else None
 
 
-def middle(entries: Iterable[Entry], what: str) -> float:
-    return float(statistics.median(entry[what] for entry in entries))
+def share(mine: Iterable[Entry], size: int) -> float:
+    """Of the workers' time, inside pipeline calls."""
+    return float(statistics.median(entry["share"] for entry in mine if entry["items"] == size))
 
 
 if __name__ == "__main__":
